@@ -1,0 +1,53 @@
+# Every target sets up what it needs. VENV can point elsewhere; PYTHON is what the environment is made from.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SEED ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test integration lint format bench drift lock clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(READY): requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(READY) ## the main job with no key: the simulator, real sinks, the status page
+	$(BIN)/streamer demo
+
+test: $(READY) ## all tests that need nothing but this folder
+	$(BIN)/python -m pytest -m "not integration"
+
+integration: $(READY) ## the tests against real servers, which they provision and start themselves
+	$(BIN)/python -m pytest -m integration
+
+lint: $(READY) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## put the code into its form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## the figures of docs/performance.md, as ratios against a baseline in the same run
+	$(BIN)/python -m bench
+
+drift: $(READY) ## what a newer openai SDK knows and our catalogue does not
+	$(BIN)/python -m tests.drift
+
+lock: $(READY) ## pin the dependencies anew, with hashes
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate pyproject.toml --all-extras --group lint --group test --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate pyproject.toml --extra speed --extra geoip --extra s3 --output-file requirements/runtime.txt
+
+clean: ## all that was made here
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

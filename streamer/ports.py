@@ -1,0 +1,192 @@
+"""The seams. What is behind each can be replaced; what each promises is in its docstring.
+
+Parameters are positional-only, so that an adapter cannot drift from its port by a name.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from streamer.model import (
+    Batch,
+    Bookmark,
+    Entry,
+    Envelope,
+    Event,
+    Listing,
+    Progress,
+    Record,
+    Seq,
+    SinkName,
+    SourceName,
+    Window,
+)
+
+
+class WindowTooLarge(Exception):  # an answer that the planner acts on, not an error
+    """A window holds more events than a walk may keep in memory."""
+
+    def __init__(self, median: int) -> None:
+        """`median`: the median `effective_at`, in Unix seconds, of the events seen before the walk gave up."""
+        super().__init__(f"window too large, half of what was seen lies before {median}")
+        self.median = median
+
+
+class Source(Protocol):
+    """One upstream organization."""
+
+    name: SourceName
+    listings: Sequence[Listing]
+
+    async def walk(self, listing: Listing, window: Window, limit: int, /) -> list[Event]:
+        """All events of the window that are visible now, in any order, each once.
+
+        The whole window or an exception: RetryableError, ConfigError, or WindowTooLarge past `limit` events (a window of one second is never too
+        large). Never PermanentError. Waits for nothing but the network.
+        """
+
+    async def oldest(self, listing: Listing, /) -> int | None:
+        """A Unix second at or before the oldest visible event and at most a day before it; None if there is no event."""
+
+    def now(self) -> float:
+        """The time at upstream, in Unix seconds: our clock, corrected by theirs."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that a sink can never take, kept whole."""
+
+    number: int = 0
+    """Given by the journal; what `dlq` commands name."""
+    sink: SinkName
+    seq: Seq
+    id: str
+    type: str
+    reason: str
+    """Ours, and the other side's answer, in a sentence."""
+    attempts: int
+    at: float
+    """Unix seconds."""
+    line: bytes
+    """The envelope."""
+
+
+class SinkPosition(msgspec.Struct, frozen=True):
+    """Where one sink stands."""
+
+    acked: Seq
+    """Everything up to here is durable in the sink, dead-lettered or filtered out."""
+    bookmark: Bookmark | None
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to deliver a stretch of the journal again to one sink."""
+
+    number: int
+    sink: SinkName
+    after: Seq
+    """Delivered again: records with `after` < seq <= `until`."""
+    until: Seq
+    source: str | None = None
+    """Only this source's, if given."""
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What one sink has not acknowledged."""
+
+    events: int
+    oldest_at: float | None
+    """Unix seconds at which the oldest of them was appended; None without backlog."""
+
+
+class JournalSize(msgspec.Struct, frozen=True):
+    used_bytes: int
+    """Live data, the write-ahead log included; what `journal.max_size` bounds."""
+    records: int
+    head: Seq
+    oldest: Seq
+
+
+class Journal(Protocol):
+    """The durable, ordered log between intake and sinks.
+
+    Every method is one short transaction and durable when it returns. Raises RetryableError while the disk is full or busy,
+    ConfigError when the file is corrupt or cannot be written.
+    """
+
+    # intake
+    async def progress(self, source: SourceName, listing: Listing, /) -> Progress | None:
+        """None: never walked."""
+
+    async def unknown(self, source: SourceName, events: Sequence[Event], /) -> list[Event]:
+        """Those whose (source, effective_at, id) is not in the journal's memory, in the order given, each once."""
+
+    async def append(
+        self, source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /
+    ) -> int:
+        """Append the entries that are not known yet, in the order given, and store the progress, in one transaction. Returns how many were new.
+
+        RetryableError("journal full …") when the entries do not fit into `max_size`; the progress is then not stored either.
+        """
+
+    # delivery
+    async def position(self, sink: SinkName, start: Literal["earliest", "latest"], /) -> SinkPosition:
+        """Where the sink stands; a sink that is new to this journal is entered at its `start`."""
+
+    async def read(self, after: Seq, events: int, size: int, /) -> list[Record]:
+        """The records that follow `after`, in order: at most `events`, at most `size` bytes of lines, but at least one if there is one."""
+
+    async def ack(self, sink: SinkName, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /) -> None:
+        """The sink has everything up to `upto`; store its bookmark and the dead letters with it. Never moves backwards."""
+
+    async def wait(self, after: Seq, seconds: float, /) -> bool:
+        """Until a record follows `after`, or the time has passed. True when there is one. Touches no disk."""
+
+    async def requeued(self, sink: SinkName, /) -> list[DeadLetter]:
+        """Dead letters that an operator asked to deliver again, oldest first, at most 100."""
+
+    async def settle(self, letter: DeadLetter, delivered: bool, bookmark: Bookmark | None, /) -> None:
+        """The end of one retry: delivered (the letter goes, the bookmark is stored) or refused again (the letter, with its new reason, stays)."""
+
+    async def replays(self, sink: SinkName, /) -> list[Replay]:
+        """Replays that an operator asked for, oldest first."""
+
+    async def replayed(self, replay: Replay, upto: Seq, bookmark: Bookmark | None, /) -> None:
+        """A replay has got to `upto`; it goes when that is its end."""
+
+    # operation
+    async def backlog(self, sink: SinkName, /) -> Backlog: ...
+    async def size(self) -> JournalSize: ...
+    async def prune(self, sinks: Sequence[SinkName], keep_seconds: float, remember_seconds: float, /) -> int:
+        """Delete what every one of `sinks` has acknowledged and is older than `keep_seconds`; forget ids whose `effective_at` is older than
+        `remember_seconds`. A sink that is not named does not pin anything. Returns how many records went."""
+
+
+class Sink(Protocol):
+    """A place that takes batches.
+
+    `write` returns when the batch is durable there; the bookmark, if any, is stored in the transaction that acknowledges the batch.
+    It never retries, batches, waits or logs payloads. It raises RetryableError, ConfigError, PermanentError or
+    Repositioned; after any of them the same batch, or a part of it, is written again.
+
+    A sink is made by an async context manager `open_<type>(name, options, bookmark, …)` that touches no network: an unreachable
+    server is a RetryableError of the first write.
+    """
+
+    async def write(self, batch: Batch, /) -> Bookmark | None: ...
+
+
+class Enricher(Protocol):
+    """Adds to an envelope, in place, from what is in memory. Total (never raises) and local (never waits)."""
+
+    def enrich(self, envelope: Envelope, /) -> None: ...
+
+
+class Format(Protocol):
+    """A record in the bytes of a store's schema: one line, no line break. Total: what does not fit is carried as unknown, never refused."""
+
+    def encode(self, record: Record, /) -> bytes: ...
+
+
+Probe = Callable[[], Awaitable[str]]
+"""Asks the other side once whether it would take us; returns what it said in a sentence, raises a verdict. For `check --online`."""

@@ -1,0 +1,30 @@
+"""The one switch that ends the program, and the only way to wait."""
+
+import asyncio
+
+
+class Stop:
+    """Loops look at it between batches; nothing is cancelled before the stop deadline."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    async def sleep(self, seconds: float) -> bool:
+        """Wait that long, or less if the program stops. True when it stops."""
+        if self._event.is_set():
+            return True
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        return True
