@@ -3,7 +3,8 @@
 Parameters are positional-only, so that an adapter cannot drift from its port by a name.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, Protocol
 
 import msgspec
@@ -169,11 +170,21 @@ class Sink(Protocol):
     It never retries, batches, waits or logs payloads. It raises RetryableError, ConfigError, PermanentError or
     Repositioned; after any of them the same batch, or a part of it, is written again.
 
-    A sink is made by an async context manager `open_<type>(name, options, bookmark, …)` that touches no network: an unreachable
-    server is a RetryableError of the first write.
+    A sink is made by an async context manager `open_<type>(options, context)` that touches no network: an unreachable server is
+    a RetryableError of the first write.
     """
 
     async def write(self, batch: Batch, /) -> Bookmark | None: ...
+
+
+class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sink is told when it is opened."""
+
+    name: SinkName
+    position: SinkPosition
+    """Where the journal believes the sink to stand, with the sink's last bookmark."""
+    folder: Path
+    """The state folder, for what a sink must keep for itself; it may be empty, and it may be lost."""
 
 
 class Enricher(Protocol):
@@ -186,7 +197,3 @@ class Format(Protocol):
     """A record in the bytes of a store's schema: one line, no line break. Total: what does not fit is carried as unknown, never refused."""
 
     def encode(self, record: Record, /) -> bytes: ...
-
-
-Probe = Callable[[], Awaitable[str]]
-"""Asks the other side once whether it would take us; returns what it said in a sentence, raises a verdict. For `check --online`."""

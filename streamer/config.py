@@ -1,0 +1,507 @@
+"""The operator's file: YAML with `${NAME}` references, `STREAMER_…` overrides, and every mistake at once with its place.
+
+Options that belong to one source or sink live beside it; this module holds what they all share, and is told the rest
+by `load(…, sources=…, sinks=…)`.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import GenericAlias
+from typing import Annotated, Any, Literal, NewType, Union
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    create_model,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+
+from streamer.errors import ConfigError
+from streamer.model import LISTINGS, Listing, Outcome, Severity
+
+# --- kinds of values -------------------------------------------------------------------------------------------------
+
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
+
+
+def parse_duration(value: object) -> float:
+    """`10s`, `1h30m`, `500ms`, `30d` to seconds. A bare number has no unit and is refused."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    text = str(value).strip()
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration; write a number and a unit: 500ms, 10s, 5m, 12h, 30d")
+    return sum(float(n) * _UNITS_S[unit] for n, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", text))
+
+
+def show_duration(seconds: float) -> str:
+    """Seconds in the largest unit that is exact: 300 to `5m`."""
+    for unit in ("w", "d", "h", "m", "s"):
+        count = seconds / _UNITS_S[unit]
+        if count >= 1 and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{int(seconds * 1000)}ms"
+
+
+def parse_moment(value: object) -> float | datetime | Literal["now", "beginning"]:
+    """`now`, `beginning`, an RFC 3339 time, or a duration back from now (seconds)."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    text = str(value).strip()
+    if text == "now":
+        return "now"
+    if text == "beginning":
+        return "beginning"
+    if _DURATION.fullmatch(text):
+        return parse_duration(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a time; write now, beginning, a duration back (30d) or a time (2026-01-31T00:00:00Z)"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def show_moment(moment: float | datetime | str) -> str:
+    if isinstance(moment, datetime):
+        return moment.isoformat().replace("+00:00", "Z")
+    return moment if isinstance(moment, str) else show_duration(moment)
+
+
+def resolve_moment(moment: float | datetime | str, now: float) -> float:
+    """To Unix seconds; `beginning` is 0."""
+    if isinstance(moment, datetime):
+        return moment.timestamp()
+    if isinstance(moment, str):
+        return now if moment == "now" else 0.0
+    return now - moment
+
+
+def _not_future(moment: float | datetime | str) -> float | datetime | str:
+    if isinstance(moment, datetime) and moment > datetime.now(UTC):
+        raise ValueError(f"{moment.isoformat()} lies in the future; use now to begin with the next event")
+    return moment
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be longer than 0")
+    return seconds
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(examples=["10s", "5m"])]),
+    AfterValidator(_positive),
+    PlainSerializer(show_duration, when_used="json"),
+]
+"""Seconds; written with a unit."""
+Moment = Annotated[
+    float | datetime | Literal["now", "beginning"],
+    BeforeValidator(parse_moment, json_schema_input_type=Annotated[str, Field(examples=["30d", "now"])]),
+    AfterValidator(_not_future),
+    PlainSerializer(show_moment, when_used="json"),
+]
+
+
+def _url(text: str) -> str:
+    if not re.match(r"https?://[^/\s]+", text):
+        raise ValueError(f"{text!r} is not a URL; begin with https:// (or http://) and a host")
+    return text.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_url)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Secret:
+    """A secret by value or by file. A file is read again whenever it changes, so that a key is rotated by replacing it."""
+
+    def __init__(self, name: str, value: SecretStr | None, file: Path | None) -> None:
+        self._name, self._value, self._file = name, value, file
+        self._read: tuple[tuple[int, int, int], str] | None = None
+
+    def reveal(self) -> str:
+        """The secret of this moment. ConfigError when its file cannot be read or is empty."""
+        if self._file is None:
+            assert self._value is not None
+            return self._value.get_secret_value()
+        try:
+            stat = self._file.stat()
+            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if self._read is None or self._read[0] != stamp:
+                self._read = (stamp, self._file.read_text("utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise ConfigError(f"{self._name}: cannot read {self._file}: {reason}; mount the secret there") from None
+        if not self._read[1]:
+            raise ConfigError(f"{self._name}: {self._file} is empty; write the secret into it")
+        return self._read[1]
+
+    def __repr__(self) -> str:
+        return f"Secret({self._name}={'file ' + str(self._file) if self._file else '***'})"
+
+
+def one_secret(where: str, value: SecretStr | None, file: Path | None) -> Secret | None:
+    """The Secret of an option that comes as `name` or `name_file`; None where neither is set. ValueError for both."""
+    if value is not None and file is not None:
+        raise ValueError(f"{where} and {where}_file exclude each other; keep one")
+    if value is None and file is None:
+        return None
+    if value is not None and not value.get_secret_value().strip():
+        raise ValueError(f"{where} is empty; set it or use {where}_file")
+    return Secret(where, value, file)
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+
+class AdminOptions(Strict):
+    """Metrics, health, status page."""
+
+    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = "127.0.0.1:9464"
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class LogOptions(Strict):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Recheck(Strict):
+    """Walk what lies up to `window` back again, `every` so often, to find events that appeared late."""
+
+    every: Duration
+    window: Duration
+
+
+class SourceOptions(Strict):
+    """What every source takes; the adapter's own options extend it."""
+
+    listings: Annotated[list[Listing], Field(min_length=1)] = list(LISTINGS)
+    start: Moment = 30 * 86_400.0
+    poll_interval: Duration = 10.0
+    overlap: Duration = 300.0
+    recheck: list[Recheck] = [
+        Recheck.model_construct(every=900.0, window=7200.0),
+        Recheck.model_construct(every=21_600.0, window=172_800.0),
+    ]
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+
+
+class Where(Strict):
+    """Which events a sink takes: all of the given conditions must hold; within a list, one."""
+
+    types: list[str] = []
+    """Event types; `*` stands for any characters."""
+    families: list[str] = []
+    min_severity: Severity | None = None
+    sources: list[str] = []
+    listings: list[Listing] = []
+    projects: list[str] = []
+    """Project ids or names."""
+    outcome: Outcome | None = None
+    tags: list[str] = []
+    all: list["Where"] = []
+    any: list["Where"] = []
+    none: list["Where"] = []
+
+
+class Redaction(Strict):
+    """One field of the envelope, dotted; `*` stands for one step. Its copies in `details` and `event` go too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+    field: str
+    with_: Annotated[Literal["drop", "mask", "hash", "truncate"], Field(alias="with")]
+
+
+class BatchOptions(Strict):
+    """A batch is closed by whichever comes first."""
+
+    events: Annotated[int, Field(ge=1, le=50_000)] = 500
+    bytes: Annotated[ByteSize, Field(ge=1024, le=256 << 20)] = ByteSize(1 << 20)
+    wait: Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)] = 1.0
+    """How long the first event waits for company, in seconds."""
+
+
+FormatName = Literal["envelope", "raw", "ocsf", "ecs", "cef", "leef"]
+
+
+class SinkOptions(Strict):
+    """What every sink takes; the adapter's own options extend it and narrow `type` to its name."""
+
+    format: FormatName = "envelope"
+    event: Literal["keep", "string", "drop"] = "keep"
+    """`event` of an envelope as an object, as a JSON string (for stores that cannot hold keys with dots), or left out."""
+    where: Where = Where()
+    redact: list[Redaction] = []
+    redact_key: SecretStr | None = None
+    redact_key_file: Path | None = None
+    batch: BatchOptions = BatchOptions()
+    start: Literal["earliest", "latest"] = "earliest"
+
+
+class DirectoryOptions(Strict):
+    """Names from the Admin API."""
+
+    refresh: Duration = 900.0
+    warmup: Duration = 10.0
+    """How long the first walk waits for the first load."""
+
+
+class EnrichOptions(Strict):
+    directory: DirectoryOptions | None = DirectoryOptions()
+    networks: dict[str, list[str]] = {}
+    geoip: Path | None = None
+    rules: Path | None = None
+    """A rule file instead of the built-in rules."""
+
+
+class JournalOptions(Strict):
+    max_size: Annotated[ByteSize, Field(ge=1 << 20)] = ByteSize(10 << 30)
+    keep: Duration = 7 * 86_400.0
+    """How far back replay reaches once everything is delivered."""
+
+
+class Config(Strict):
+    """The whole file; `sources` and `sinks` hold the adapters' own option models."""
+
+    state: Path = Path("/var/lib/streamer")
+    admin: AdminOptions | None = AdminOptions()
+    log: LogOptions = LogOptions()
+    sources: dict[str, SourceOptions]
+    enrich: EnrichOptions = EnrichOptions()
+    sinks: dict[str, SinkOptions]
+    journal: JournalOptions = JournalOptions()
+
+    @field_validator("sources", "sinks")
+    @classmethod
+    def _named(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if not value:
+            raise ValueError("must name at least one")
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
+                raise ValueError(f"{name!r} is no name; use letters, digits, - and _, at most 63")
+        return value
+
+
+def config_model(sources: Mapping[str, type[SourceOptions]], sinks: Mapping[str, type[SinkOptions]]) -> type[Config]:
+    """Config with the options of the adapters that exist, told apart by `type`."""
+    return create_model(
+        "Config",
+        __base__=Config,
+        __doc__="openai-audit-streamer configuration",
+        sources=(_tagged(sources, SourceOptions), ...),
+        sinks=(_tagged(sinks, SinkOptions), ...),
+    )
+
+
+def _tagged(models: Mapping[str, type[BaseModel]], fallback: type[BaseModel]) -> Any:
+    if not models:
+        return GenericAlias(dict, (str, fallback))
+    tagged: list[Any] = []
+    for name, model in models.items():
+        only_this: Any = Literal[name]
+        tagged.append(create_model(model.__name__, __base__=model, __doc__=model.__doc__, type=(only_this, ...)))
+    if len(tagged) == 1:
+        return GenericAlias(dict, (str, tagged[0]))
+    union: Any = Union[tuple(tagged)]  # noqa: UP007 - made at run time
+    return GenericAlias(dict, (str, Annotated[union, Field(discriminator="type")]))
+
+
+# --- reading the file ------------------------------------------------------------------------------------------------
+
+Path_ = tuple[str | int, ...]
+Places = NewType("Places", dict[Path_, int])
+"""Where each key stands: path to line, counted from 1."""
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}")
+
+
+class _Reader:
+    """A YAML document to plain objects and the line of every key; collects problems instead of stopping at the first."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env, self.places, self.problems = env, Places({}), list[tuple[int, str]]()
+        self._loader = yaml.SafeLoader("")
+
+    def read(self, node: yaml.Node, path: Path_ = ()) -> Any:
+        self.places.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(child, (*path, i)) for i, child in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if key in result:
+                self.problems.append((line, f"{show_path((*path, key))} is there twice; keep one"))
+            self.places[(*path, key)] = line
+            result[key] = self.read(value_node, (*path, key))
+        return result
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        if "${" not in node.value:
+            # Times stay text, so that they are read in one place and with their zone.
+            return node.value if node.tag.endswith(":timestamp") else self._loader.construct_object(node)
+        text = _REFERENCE.sub(lambda m: self._lookup(m, node.start_mark.line + 1), node.value)
+        return yaml.safe_load(text) if getattr(node, "style", None) is None and text else text
+
+    def _lookup(self, match: re.Match[str], line: int) -> str:
+        name, default = match[1], match[3]
+        if name in self.env:
+            return self.env[name]
+        if default is None:
+            self.problems.append((line, f"${{{name}}} is not set in the environment; set it or write ${{{name}:-…}}"))
+        return default or ""
+
+
+def show_path(path: Path_) -> str:
+    return re.sub(r"\.\[", "[", ".".join(f"[{p}]" if isinstance(p, int) else str(p) for p in path)) or "the file"
+
+
+def _overrides(env: Mapping[str, str], data: dict[str, Any]) -> Iterator[str]:
+    """Put `STREAMER_A__B=value` at a.b; yields what cannot be put anywhere."""
+    for name, value in sorted(env.items()):
+        if not name.startswith("STREAMER_"):
+            continue
+        *parents, leaf = name.removeprefix("STREAMER_").lower().split("__")
+        node = data
+        for part in parents:
+            key = next((k for k in node if k.lower().replace("-", "_") == part), part)
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                yield f"{name}: {key} holds no keys; check the name of the variable"
+                break
+        else:
+            key = next((k for k in node if k.lower().replace("-", "_") == leaf), leaf)
+            node[key] = yaml.safe_load(value) if value else value
+
+
+def _known_keys(model: type[BaseModel]) -> set[str]:
+    schema = model.model_json_schema()
+    return {key for part in (schema, *schema.get("$defs", {}).values()) for key in part.get("properties", {})}
+
+
+def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """pydantic's finding in our words, with the mend."""
+    kind, last = error["type"], str(error["loc"][-1]) if error["loc"] else ""
+    context = error.get("ctx", {})
+    match kind:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(last, sorted(_known_keys(model)), 1)
+            return f"unknown key; did you mean {near[0]}?" if near else "unknown key; remove it"
+        case "missing":
+            return "is missing; add it"
+        case "union_tag_not_found":
+            return "needs a type"
+        case "union_tag_invalid":
+            known = str(context["expected_tags"]).replace("'", "")
+            near = difflib.get_close_matches(str(context["tag"]), known.split(", "), 1)
+            return (
+                f"unknown type {context['tag']}; " + (f"did you mean {near[0]}? " if near else "") + f"known: {known}"
+            )
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            return f"must be {context['expected']}".replace("'", "")
+        case "string_pattern_mismatch" if last == "listen":
+            return "must be HOST:PORT, like 127.0.0.1:9464"
+    return error["msg"][:1].lower() + error["msg"][1:]
+
+
+def _problem(error: ErrorDetails, data: Any, places: Places, model: type[BaseModel]) -> tuple[int, str]:
+    """The place in the file and the sentence. The location has steps that are not in the file (a union's tag): skipped."""
+    path: Path_ = ()
+    node = data
+    for i, part in enumerate(error["loc"]):
+        inside = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
+        if inside:
+            path, node = (*path, part), node[part]
+        elif i == len(error["loc"]) - 1 and error["type"] in ("missing", "extra_forbidden"):
+            path = (*path, part)
+    line = next((places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in places), 1)
+    return line, f"{show_path(path)}: {_sentence(error, model)}"
+
+
+def load(
+    path: Path,
+    *,
+    sources: Mapping[str, type[SourceOptions]],
+    sinks: Mapping[str, type[SinkOptions]],
+    env: Mapping[str, str] = os.environ,
+) -> Config:
+    """Read and check a configuration file. ConfigError holds every problem, each with file, line and mend."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}; give the configuration file with -c") from None
+    return parse(text, str(path), sources=sources, sinks=sinks, env=env)
+
+
+def parse(
+    text: str,
+    name: str,
+    *,
+    sources: Mapping[str, type[SourceOptions]],
+    sinks: Mapping[str, type[SinkOptions]],
+    env: Mapping[str, str],
+) -> Config:
+    """As `load`, of a text; `name` is what its problems call it."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {what}; mend the line") from None
+    reader = _Reader(env)
+    data = reader.read(node) if node is not None else {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}:1: not a configuration: write keys and values, like state: /var/lib/streamer")
+    problems = reader.problems + [(1, p) for p in _overrides(env, data)]
+    model = config_model(sources, sinks)
+    try:
+        config = model.model_validate(data)
+    except ValidationError as errors:
+        problems += [_problem(e, data, reader.places, model) for e in errors.errors()]
+    if problems:
+        raise ConfigError(*(f"{name}:{line}: {sentence}" for line, sentence in sorted(set(problems))))
+    return config
+
+
+def effective(config: Config) -> str:
+    """The configuration as it is in force, as YAML; secrets show as asterisks."""
+    dumped = config.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(dumped, sort_keys=False, allow_unicode=True)

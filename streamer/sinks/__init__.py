@@ -1,0 +1,31 @@
+"""Where events go: one file a sink, one line here.
+
+A sink's module is cheap to import: it names its client library inside the function that opens it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from streamer.config import SinkOptions
+from streamer.ports import Sink, SinkContext
+
+
+@dataclass(frozen=True)
+class SinkType:
+    """How a `type` of the configuration becomes a sink."""
+
+    options: type[SinkOptions]
+    open: Callable[[Any, SinkContext], AbstractAsyncContextManager[Sink]]
+    """(options, context): touches no network."""
+    probe: Callable[[Any, SinkContext], Awaitable[str]]
+    """(options, context): asks the other side once whether it would take us, writes nothing that an operator would notice; what it said, in a sentence, or a
+    verdict. For `check --online`."""
+
+
+SINKS: Mapping[str, SinkType] = {}
+
+
+def sink_options() -> dict[str, type[SinkOptions]]:
+    return {name: kind.options for name, kind in SINKS.items()}

@@ -1,0 +1,401 @@
+"""What the operator sees: every log line and its metrics are made here, by one method each, from a closed list of names.
+
+Never a payload, never a secret. The same methods keep the rows that `/status` and the status page show.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streamer import __version__
+from streamer.model import Listing, SinkName, SourceName
+
+Metric = Literal[
+    "streamer_build_info",
+    "streamer_events_received_total",
+    "streamer_events_late_total",
+    "streamer_event_lateness_seconds",
+    "streamer_source_watermark_seconds",
+    "streamer_source_last_success_seconds",
+    "streamer_source_held",
+    "streamer_source_clock_skew_seconds",
+    "streamer_api_requests_total",
+    "streamer_api_request_seconds",
+    "streamer_api_anomalies_total",
+    "streamer_unknown_types_total",
+    "streamer_unknown_fields_total",
+    "streamer_sink_delivered_total",
+    "streamer_sink_filtered_total",
+    "streamer_sink_backlog_events",
+    "streamer_sink_oldest_undelivered_seconds",
+    "streamer_sink_held",
+    "streamer_sink_retries_total",
+    "streamer_sink_write_seconds",
+    "streamer_dead_letters_total",
+    "streamer_journal_bytes",
+    "streamer_journal_max_bytes",
+    "streamer_journal_records",
+    "streamer_journal_full",
+    "streamer_journal_pruned_total",
+]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
+ListingState = Literal["starting", "catching up", "live", "failing", "held"]
+SinkState = Literal["starting", "delivering", "idle", "failing", "held"]
+
+MAX_UNKNOWN_TYPE_LABELS = 200
+"""More distinct unknown types than that are counted under `other`."""
+
+
+@dataclass
+class ListingStatus:
+    """One row of `/status`: a listing of a source."""
+
+    source: str
+    listing: str
+    state: ListingState = "starting"
+    watermark: int = 0
+    """Unix seconds; 0: never walked."""
+    target: int = 0
+    """While catching up: the Unix second that the watermark is heading for."""
+    started_from: int = 0
+    """While catching up: the watermark at its start."""
+    last_success: float = 0.0
+    """Unix seconds of the last whole walk; 0: none yet."""
+    last_event_at: int = 0
+    """The newest `effective_at` seen, in Unix seconds; 0: none yet."""
+    poll_interval: float = 10.0
+    received: int = 0
+    late: int = 0
+    unverified: bool = False
+    """The first walk found nothing: is audit logging enabled?"""
+    error: str | None = None
+    """Why it is failing or held, in a sentence."""
+    since: float = 0.0
+    """Unix seconds of the last change of state."""
+
+
+@dataclass
+class SinkStatus:
+    """One row of `/status`: a sink."""
+
+    sink: str
+    type: str = ""
+    state: SinkState = "starting"
+    acked: int = 0
+    backlog: int = 0
+    oldest_at: float | None = None
+    """Unix seconds at which the oldest undelivered record was appended."""
+    delivered: int = 0
+    filtered: int = 0
+    retries: int = 0
+    dead_letters: int = 0
+    last_delivery: float = 0.0
+    """Unix seconds; 0: none yet."""
+    error: str | None = None
+    since: float = 0.0
+
+
+@dataclass
+class JournalStatus:
+    bytes: int = 0
+    max_bytes: int = 0
+    records: int = 0
+    head: int = 0
+    full: bool = False
+
+
+@dataclass
+class Status:
+    """What `/status` answers."""
+
+    version: str = __version__
+    started_at: float = field(default_factory=time.time)
+    listings: dict[tuple[str, str], ListingStatus] = field(default_factory=dict)
+    sinks: dict[str, SinkStatus] = field(default_factory=dict)
+    journal: JournalStatus = field(default_factory=JournalStatus)
+
+    def as_dict(self, now: float) -> dict[str, Any]:
+        """`now`: Unix seconds."""
+        return {
+            "version": self.version,
+            "started_at": self.started_at,
+            "now": now,
+            "listings": [asdict(row) for row in self.listings.values()],
+            "sinks": [asdict(row) for row in self.sinks.values()],
+            "journal": asdict(self.journal),
+        }
+
+
+class Telemetry:
+    """Counts, rows and log lines. Has its own registry, so that two daemons in one process do not mix."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.log: structlog.types.FilteringBoundLogger = structlog.get_logger()
+        self.registry = CollectorRegistry()
+        self.status = Status(started_at=clock())
+        self._unknown_types: set[str] = set()
+        self.recent_failures: deque[str] = deque(maxlen=20)
+        self._define()
+
+    def _define(self) -> None:
+        def counter(name: Metric, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        def gauge(name: Metric, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=self.registry)
+
+        build = gauge("streamer_build_info", "Always 1; the version is a label", "version")
+        build.labels(__version__).set(1)
+        at = ("source", "listing")
+        self._received = counter("streamer_events_received_total", "Events appended to the journal", *at)
+        self._late = counter(
+            "streamer_events_late_total", "Events found by a recheck, after their time was walked", *at
+        )
+        self._lateness = Histogram(
+            "streamer_event_lateness_seconds",
+            "First seen minus effective_at, for events seen while live",
+            at,
+            buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400, 172800),
+            registry=self.registry,
+        )
+        self._watermark = gauge("streamer_source_watermark_seconds", "Everything before this Unix time is walked", *at)
+        self._last_success = gauge("streamer_source_last_success_seconds", "Unix time of the last whole walk", *at)
+        self._source_held = gauge("streamer_source_held", "1 while an operator has to act on this listing", *at)
+        self._skew = gauge("streamer_source_clock_skew_seconds", "The upstream's clock minus ours", "source")
+        self._requests = counter(
+            "streamer_api_requests_total", "Requests by status; `error`: no answer", "source", "status"
+        )
+        self._request_seconds = Histogram(
+            "streamer_api_request_seconds",
+            "Duration of a request to the upstream API",
+            ("source",),
+            registry=self.registry,
+        )
+        self._anomalies = counter(
+            "streamer_api_anomalies_total", "Answers that contradict the API's contract", "source", "kind"
+        )
+        self._unknown_type = counter(
+            "streamer_unknown_types_total", "Events whose type the catalogue does not know", "type"
+        )
+        self._unknown_field = counter(
+            "streamer_unknown_fields_total", "Events with fields the catalogue does not know", "type"
+        )
+        self._delivered = counter("streamer_sink_delivered_total", "Records acknowledged by the sink", "sink")
+        self._filtered = counter("streamer_sink_filtered_total", "Records that the sink's `where` leaves out", "sink")
+        self._backlog = gauge("streamer_sink_backlog_events", "Records not acknowledged yet", "sink")
+        self._oldest = gauge(
+            "streamer_sink_oldest_undelivered_seconds", "Age of the oldest undelivered record; 0: none", "sink"
+        )
+        self._sink_held = gauge("streamer_sink_held", "1 while an operator has to act on this sink", "sink")
+        self._retries = counter("streamer_sink_retries_total", "Writes that have to be tried again", "sink")
+        self._write_seconds = Histogram(
+            "streamer_sink_write_seconds", "Duration of a write that succeeded", ("sink",), registry=self.registry
+        )
+        self._dead = counter("streamer_dead_letters_total", "Records that the sink can never take", "sink")
+        self._journal_bytes = gauge("streamer_journal_bytes", "Live data in the journal")
+        self._journal_max = gauge("streamer_journal_max_bytes", "journal.max_size")
+        self._journal_records = gauge("streamer_journal_records", "Records in the journal")
+        self._journal_full = gauge("streamer_journal_full", "1 while intake waits for room in the journal")
+        self._pruned = counter("streamer_journal_pruned_total", "Records deleted after every sink had them")
+
+    # --- listings ----------------------------------------------------------------------------------------------------
+
+    def listing_opened(
+        self, source: SourceName, listing: Listing, poll_interval: float, watermark: int
+    ) -> ListingStatus:
+        row = ListingStatus(source, listing, poll_interval=poll_interval, watermark=watermark, since=self.clock())
+        self.status.listings[(source, listing)] = row
+        self._source_held.labels(source, listing).set(0)
+        self._received.labels(source, listing)
+        self._late.labels(source, listing)
+        return row
+
+    def _listing_state(self, row: ListingStatus, state: ListingState, error: str | None) -> bool:
+        """True when the state changed: then, and only then, a line is logged."""
+        changed = row.state != state or (state == "held" and row.error != error)
+        if row.state != state:
+            row.since = self.clock()
+        row.state, row.error = state, error
+        self._source_held.labels(row.source, row.listing).set(state == "held")
+        return changed
+
+    def listing_catching_up(self, row: ListingStatus, target: int) -> None:
+        row.target, row.started_from = target, row.watermark
+        if self._listing_state(row, "catching up", None):
+            self.log.info("catching up", source=row.source, listing=row.listing, since=row.watermark, until=target)
+
+    def listing_walked(self, row: ListingStatus, watermark: int, appended: int) -> None:
+        """A window is whole and durable."""
+        row.watermark, row.last_success = watermark, self.clock()
+        row.received += appended
+        if row.state in ("failing", "held"):
+            self.log.info("listing recovered", source=row.source, listing=row.listing)
+            self._listing_state(row, "starting", None)
+        row.error = None
+        self._watermark.labels(row.source, row.listing).set(watermark)
+        self._last_success.labels(row.source, row.listing).set(row.last_success)
+        if appended:
+            self._received.labels(row.source, row.listing).inc(appended)
+            self.log.debug("events appended", source=row.source, listing=row.listing, count=appended)
+
+    def listing_live(self, row: ListingStatus) -> None:
+        if self._listing_state(row, "live", None):
+            self.log.info("live", source=row.source, listing=row.listing, received=row.received)
+
+    def listing_failing(self, row: ListingStatus, error: str, wait_s: float) -> None:
+        if self._listing_state(row, "failing", error):
+            self.log.warning(
+                "listing failing, will retry",
+                source=row.source,
+                listing=row.listing,
+                error=error,
+                wait_s=round(wait_s, 1),
+            )
+
+    def listing_held(self, row: ListingStatus, error: str) -> None:
+        if self._listing_state(row, "held", error):
+            self.log.error("listing held", source=row.source, listing=row.listing, error=error)
+
+    def listing_unverified(self, row: ListingStatus) -> None:
+        if not row.unverified:
+            row.unverified = True
+            self.log.warning(
+                "unverified: no event found; is audit logging enabled for this organization?",
+                source=row.source,
+                listing=row.listing,
+            )
+
+    def listing_verified(self, row: ListingStatus) -> None:
+        row.unverified = False
+
+    def event_seen_live(self, row: ListingStatus, lateness_s: float) -> None:
+        self._lateness.labels(row.source, row.listing).observe(max(lateness_s, 0.0))
+
+    def events_late(self, row: ListingStatus, count: int, oldest: int) -> None:
+        row.late += count
+        self._late.labels(row.source, row.listing).inc(count)
+        self.log.warning(
+            "late events found", source=row.source, listing=row.listing, count=count, oldest_effective_at=oldest
+        )
+
+    def unknown_type(self, name: str) -> None:
+        if name not in self._unknown_types:
+            if len(self._unknown_types) >= MAX_UNKNOWN_TYPE_LABELS:
+                name = "other"
+            else:
+                self.log.warning("unknown event type, passed through whole", type=name)
+            self._unknown_types.add(name)
+        self._unknown_type.labels(name).inc()
+
+    def unknown_fields(self, name: str) -> None:
+        """`name`: the event's type; a known one, so the label is bounded."""
+        self._unknown_field.labels(name).inc()
+
+    def api_request(self, source: SourceName, status: int | Literal["error"], seconds: float) -> None:
+        self._requests.labels(source, str(status)).inc()
+        self._request_seconds.labels(source).observe(seconds)
+
+    def api_anomaly(self, source: SourceName, kind: str, detail: str) -> None:
+        """`kind`: from the adapter's closed list."""
+        self._anomalies.labels(source, kind).inc()
+        self.log.warning("the API's answer contradicts its contract", source=source, kind=kind, detail=detail)
+
+    def clock_skew(self, source: SourceName, seconds: float) -> None:
+        self._skew.labels(source).set(round(seconds, 3))
+
+    # --- sinks -------------------------------------------------------------------------------------------------------
+
+    def sink_opened(self, sink: SinkName, kind: str, acked: int) -> SinkStatus:
+        row = SinkStatus(sink, kind, acked=acked, since=self.clock())
+        self.status.sinks[sink] = row
+        self._sink_held.labels(sink).set(0)
+        for metric in (self._delivered, self._retries, self._dead, self._filtered):
+            metric.labels(sink)
+        return row
+
+    def _sink_state(self, row: SinkStatus, state: SinkState, error: str | None) -> bool:
+        changed = row.state != state or (state == "held" and row.error != error)
+        if row.state != state:
+            row.since = self.clock()
+        row.state, row.error = state, error
+        self._sink_held.labels(row.sink).set(state == "held")
+        return changed
+
+    def sink_delivered(self, row: SinkStatus, acked: int, delivered: int, filtered: int, seconds: float) -> None:
+        """An ack is durable."""
+        row.acked, row.last_delivery = acked, self.clock()
+        row.delivered += delivered
+        row.filtered += filtered
+        if row.state in ("failing", "held"):
+            self.log.info("sink recovered", sink=row.sink)
+        self._sink_state(row, "delivering", None)
+        self._delivered.labels(row.sink).inc(delivered)
+        if filtered:
+            self._filtered.labels(row.sink).inc(filtered)
+        self._write_seconds.labels(row.sink).observe(seconds)
+
+    def sink_idle(self, row: SinkStatus) -> None:
+        if row.state in ("starting", "delivering"):
+            self._sink_state(row, "idle", None)
+
+    def sink_failing(self, row: SinkStatus, error: str, wait_s: float) -> None:
+        row.retries += 1
+        self._retries.labels(row.sink).inc()
+        if self._sink_state(row, "failing", error):
+            self.log.warning("sink failing, will retry", sink=row.sink, error=error, wait_s=round(wait_s, 1))
+
+    def sink_held(self, row: SinkStatus, error: str) -> None:
+        if self._sink_state(row, "held", error):
+            self.log.error("sink held", sink=row.sink, error=error)
+
+    def dead_letter(self, row: SinkStatus, event_id: str, event_type: str, reason: str) -> None:
+        row.dead_letters += 1
+        self._dead.labels(row.sink).inc()
+        self.log.error("dead letter", sink=row.sink, id=event_id, type=event_type, reason=reason)
+
+    def sink_backlog(self, row: SinkStatus, events: int, oldest_at: float | None) -> None:
+        row.backlog, row.oldest_at = events, oldest_at
+        self._backlog.labels(row.sink).set(events)
+        self._oldest.labels(row.sink).set(0 if oldest_at is None else max(self.clock() - oldest_at, 0.0))
+
+    # --- journal and process -----------------------------------------------------------------------------------------
+
+    def journal_size(self, used_bytes: int, max_bytes: int, records: int, head: int) -> None:
+        row = self.status.journal
+        row.bytes, row.max_bytes, row.records, row.head = used_bytes, max_bytes, records, head
+        self._journal_bytes.set(used_bytes)
+        self._journal_max.set(max_bytes)
+        self._journal_records.set(records)
+
+    def journal_full(self, full: bool, detail: str = "") -> None:
+        if full != self.status.journal.full:
+            self.status.journal.full = full
+            self._journal_full.set(full)
+            if full:
+                self.log.error("journal full, intake waits", detail=detail)
+            else:
+                self.log.info("journal has room again")
+
+    def pruned(self, records: int) -> None:
+        if records:
+            self._pruned.inc(records)
+            self.log.debug("journal pruned", records=records)
+
+    def started(self, sources: int, sinks: int) -> None:
+        self.log.info("started", version=__version__, sources=sources, sinks=sinks)
+
+    def stopping(self, reason: str) -> None:
+        self.log.info("stopping", reason=reason)
+
+    def still_running(self, names: list[str], seconds: float) -> None:
+        self.log.warning("cancelled at the stop deadline", still_running=names, after_s=seconds)
+
+    def stopped(self) -> None:
+        self.log.info("stopped")
