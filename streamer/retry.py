@@ -17,7 +17,7 @@ class Backoff:
 
     def next(self, retry_after: float | None = None, jitter: float | None = None) -> float:
         """Seconds to wait. `retry_after` is honoured as a minimum, up to an hour; `jitter` in 0..1 replaces chance."""
-        ceiling = min(self.first_s * 2 ** min(self.attempts, 30), self.longest_s)
+        ceiling = min(self.first_s * 2.0 ** min(self.attempts, 30), self.longest_s)
         self.attempts += 1
         wait = ceiling * (random.random() if jitter is None else jitter)  # noqa: S311 - spreads load, guards nothing
         return max(wait, min(retry_after or 0.0, 3600.0))
