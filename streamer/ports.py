@@ -5,7 +5,7 @@ Parameters are positional-only, so that an adapter cannot drift from its port by
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -115,6 +115,11 @@ class Journal(Protocol):
     ConfigError when the file is corrupt or cannot be written.
     """
 
+    id: str
+    """Made with the file: tells this journal from any other, so that a `seq` of one is not taken for the other's."""
+    head: Seq
+    """The newest record's place; 0 in a journal that never had one."""
+
     # intake
     async def progress(self, source: SourceName, listing: Listing, /) -> Progress | None:
         """None: never walked."""
@@ -177,12 +182,22 @@ class Sink(Protocol):
     async def write(self, batch: Batch, /) -> Bookmark | None: ...
 
 
+@runtime_checkable
+class Ticking(Protocol):
+    """A sink that has something to do when no event comes (closing a file by its age)."""
+
+    async def tick(self) -> Bookmark | None:
+        """Called about once a second while idle. Raises as `write` does; a returned bookmark is stored."""
+
+
 class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a sink is told when it is opened."""
 
     name: SinkName
     position: SinkPosition
     """Where the journal believes the sink to stand, with the sink's last bookmark."""
+    journal: str
+    """`Journal.id`."""
     folder: Path
     """The state folder, for what a sink must keep for itself; it may be empty, and it may be lost."""
 

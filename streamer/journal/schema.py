@@ -1,0 +1,46 @@
+"""The tables, as forward-only migrations: `PRAGMA user_version` counts how many of them a file has seen."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL);
+    INSERT INTO head VALUES (1, 0);
+    CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE progress (
+      source INTEGER NOT NULL REFERENCES sources, listing TEXT NOT NULL, watermark INTEGER NOT NULL, rechecked TEXT NOT NULL,
+      PRIMARY KEY (source, listing)
+    ) WITHOUT ROWID;
+    CREATE TABLE blocks (
+      last_seq INTEGER PRIMARY KEY, count INTEGER NOT NULL, source INTEGER NOT NULL REFERENCES sources, listing TEXT NOT NULL,
+      appended_at REAL NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL
+    );
+    CREATE TABLE ids (
+      source INTEGER NOT NULL REFERENCES sources, effective_at INTEGER NOT NULL, id TEXT NOT NULL, listing TEXT NOT NULL,
+      seq INTEGER NOT NULL, PRIMARY KEY (source, effective_at, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE sinks (name TEXT PRIMARY KEY, acked INTEGER NOT NULL, bookmark TEXT) WITHOUT ROWID;
+    CREATE TABLE dead_letters (
+      number INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, type TEXT NOT NULL,
+      reason TEXT NOT NULL, attempts INTEGER NOT NULL, at REAL NOT NULL, requeued INTEGER NOT NULL DEFAULT 0, line BLOB NOT NULL
+    );
+    CREATE INDEX dead_letters_of_sink ON dead_letters (sink, requeued, number);
+    CREATE TABLE replays (
+      number INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, after_seq INTEGER NOT NULL, until_seq INTEGER NOT NULL, source TEXT
+    );
+    """,
+)
+VERSION = len(MIGRATIONS)
+
+PRAGMAS = """
+PRAGMA page_size = 8192;
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA busy_timeout = 10000;
+PRAGMA foreign_keys = ON;
+PRAGMA wal_autocheckpoint = 2000;
+PRAGMA journal_size_limit = 67108864;
+PRAGMA cache_size = -8192;
+PRAGMA temp_store = MEMORY;
+"""
+"""16 MiB of log before a checkpoint, at most 64 MiB kept; 8 MiB of page cache."""

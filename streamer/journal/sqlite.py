@@ -1,0 +1,515 @@
+"""The journal in one SQLite file. DESIGN.md, beside this file, says why each property is as it is."""
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import orjson
+
+from streamer.errors import ConfigError, RetryableError
+from streamer.journal.schema import MIGRATIONS, PRAGMAS, VERSION
+from streamer.model import Bookmark, Entry, Event, Listing, Progress, Record, Seq, SinkName, SourceName
+from streamer.ports import Backlog, DeadLetter, JournalSize, Replay, SinkPosition
+
+T = TypeVar("T")
+
+FILE = "journal.db"
+LOCK = "lock"
+BLOCK_BYTES = 1 << 20
+BLOCK_EVENTS = 1000
+CACHED_BLOCKS = 6
+PRUNED_BLOCKS_PER_CALL = 64
+FORGOTTEN_IDS_PER_CALL = 20_000
+REQUEUED_PER_CALL = 100
+MAX_KEY_CHARS = 128
+
+_RETRYABLE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+}
+
+
+def memory_key(event_id: str) -> str:
+    """An id as the journal remembers it: itself where it is short and plain, else a digest, so that a row stays small."""
+    if len(event_id) <= MAX_KEY_CHARS and event_id.isascii() and event_id.isprintable():
+        return event_id
+    return "sha256-" + hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@contextmanager
+def map_errors(path: Path) -> Iterator[None]:
+    """SQLite's and the system's words to verdicts."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in _RETRYABLE:
+            raise RetryableError(
+                f"journal {path}: {error}; free disk space, intake waits until there is room"
+            ) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise ConfigError(
+                f"journal {path}: corrupt ({error}); move it away to begin anew from `start`, or restore a copy"
+            ) from error
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+            raise ConfigError(f"journal {path}: cannot be written ({error}); give this user the folder") from error
+        raise
+
+
+def _prepare_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(folder / FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        os.close(fd)
+        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise ConfigError(
+            f"state: {folder} cannot be written: {error.strerror}; give this user the folder or set another `state`"
+        ) from error
+
+
+def _lock(folder: Path) -> int:
+    """A file descriptor that holds the lock; closing it, or dying, lets it go."""
+    path = folder / LOCK
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"state: {path} cannot be written: {error.strerror}; give this user the folder") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise ConfigError(
+            f"state: {folder} is in use by another streamer (process {owner}); stop it or give this one its own `state`"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """Open and migrate; ConfigError for a folder that cannot be written, a newer version or a corrupt file."""
+    _prepare_folder(folder)
+    path = folder / FILE
+    with map_errors(path):
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+        try:
+            for pragma in filter(None, PRAGMAS.strip().split("\n")):
+                db.execute(pragma)
+            _migrate(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise ConfigError(
+            f"journal {path}: written by a newer streamer (version {version}, this one knows {VERSION}); upgrade this one"
+        )
+    for number in range(version, VERSION):
+        with _transaction(db):
+            for statement in filter(str.strip, MIGRATIONS[number].split(";")):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number + 1}")
+    db.execute("INSERT OR IGNORE INTO meta VALUES ('journal_id', ?)", (uuid.uuid4().hex,))
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+class Blocks:
+    """The last few blocks, split into lines: sinks near the head share them and never touch the disk."""
+
+    def __init__(self) -> None:
+        self._blocks: OrderedDict[int, tuple[int, list[bytes]]] = OrderedDict()
+
+    def put(self, last_seq: int, lines: list[bytes]) -> None:
+        self._blocks[last_seq] = (last_seq - len(lines) + 1, lines)
+        self._blocks.move_to_end(last_seq)
+        while len(self._blocks) > CACHED_BLOCKS:
+            self._blocks.popitem(last=False)
+
+    def find(self, seq: int) -> tuple[int, list[bytes]] | None:
+        """(first seq, lines) of the block that holds `seq`."""
+        for last, (first, lines) in self._blocks.items():
+            if first <= seq <= last:
+                self._blocks.move_to_end(last)
+                return first, lines
+        return None
+
+
+class SqliteJournal:
+    """The Journal port. One connection, used on one thread only; every method is one short transaction."""
+
+    def __init__(self, folder: Path, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
+        self.path = folder / FILE
+        self._max_bytes, self._clock = max_bytes, clock
+        self._lock_fd = _lock(_created(folder))
+        try:
+            self._db = connect(folder)
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._blocks = Blocks()
+        self._grown = asyncio.Condition()
+        with map_errors(self.path):
+            self._page_bytes = self._one("PRAGMA page_size")
+            self.head = Seq(self._one("SELECT seq FROM head"))
+            self.id = str(self._one("SELECT value FROM meta WHERE key = 'journal_id'"))
+
+    def _one(self, sql: str, *values: object) -> Any:
+        row = self._db.execute(sql, values).fetchone()
+        return row[0] if row else None
+
+    async def _run(self, function: Callable[..., T], *values: Any) -> T:
+        with map_errors(self.path):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *values)
+
+    async def close(self) -> None:
+        try:
+            await self._run(self._db.close)
+        finally:
+            self._thread.shutdown()
+            os.close(self._lock_fd)
+
+    # --- intake ------------------------------------------------------------------------------------------------------
+
+    async def progress(self, source: SourceName, listing: Listing, /) -> Progress | None:
+        return await self._run(self._progress, source, listing)
+
+    def _progress(self, source: str, listing: str) -> Progress | None:
+        row = self._db.execute(
+            "SELECT watermark, rechecked FROM progress JOIN sources ON number = source WHERE name = ? AND listing = ?",
+            (source, listing),
+        ).fetchone()
+        return Progress(row[0], tuple(json.loads(row[1]))) if row else None
+
+    async def unknown(self, source: SourceName, events: Sequence[Event], /) -> list[Event]:
+        fresh = {(e.effective_at, memory_key(e.id)): e for e in reversed(events)}
+        keys = [(e.effective_at, memory_key(e.id)) for e in events]
+        known = await self._run(self._known, source, keys)
+        return [e for key, e in zip(keys, events, strict=True) if key not in known and fresh[key] is e]
+
+    def _known(self, source: str, keys: list[tuple[int, str]]) -> set[tuple[int, str]]:
+        """One statement, one step: a row at a time would hand the interpreter's lock back and forth for every id."""
+        found = self._one(
+            "SELECT json_group_array(e.key) FROM json_each(?) e CROSS JOIN ids ON ids.source = (SELECT number FROM sources WHERE name = ?)"
+            " AND ids.effective_at = (e.value ->> 0) AND ids.id = (e.value ->> 1)",
+            orjson.dumps(keys).decode(),
+            source,
+        )
+        return {keys[i] for i in json.loads(found)}
+
+    async def append(
+        self, source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /
+    ) -> int:
+        blocks = await self._run(self._append, source, listing, entries, progress)
+        for last_seq, lines in blocks:
+            self._blocks.put(last_seq, lines)
+        if blocks:
+            self.head = Seq(blocks[-1][0])
+            async with self._grown:
+                self._grown.notify_all()
+        return sum(len(lines) for _, lines in blocks)
+
+    def _append(
+        self, source: str, listing: str, entries: Sequence[Entry], progress: Progress
+    ) -> list[tuple[int, list[bytes]]]:
+        needed = sum(len(e.line) for e in entries)
+        if entries and self._used_bytes() + needed > self._max_bytes:
+            raise RetryableError(
+                f"journal full: {self.path} holds {self._used_bytes() >> 20} MiB of {self._max_bytes >> 20} MiB; "
+                "mend the sink that is behind or raise journal.max_size"
+            )
+        with _transaction(self._db):
+            number = self._source_number(source)
+            self._db.execute(
+                "INSERT INTO progress VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET watermark = excluded.watermark, rechecked = excluded.rechecked",
+                (number, listing, progress.watermark, json.dumps(progress.rechecked)),
+            )
+            return self._insert(number, source, listing, entries) if entries else []
+
+    def _source_number(self, name: str) -> int:
+        self._db.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (name,))
+        number: int = self._one("SELECT number FROM sources WHERE name = ?", name)
+        return number
+
+    def _insert(
+        self, number: int, source: str, listing: str, entries: Sequence[Entry]
+    ) -> list[tuple[int, list[bytes]]]:
+        """Ids first: they decide which entries are new. As a rule all are, and one statement does it."""
+        head: int = self._one("SELECT seq FROM head")
+        keys = [(e.effective_at, memory_key(e.id)) for e in entries]
+        self._db.execute("SAVEPOINT ids")
+        if self._remember(number, listing, head, keys) != len(keys):
+            self._db.execute("ROLLBACK TO ids")
+            known = self._known(source, keys)
+            fresh = {key: entry for key, entry in zip(keys, entries, strict=True) if key not in known}
+            keys, entries = list(fresh), list(fresh.values())
+            self._remember(number, listing, head, keys)
+        self._db.execute("RELEASE ids")
+        blocks = list(_split(head, [e.line for e in entries]))
+        now = self._clock()
+        self._db.executemany(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(last, len(lines), number, listing, now, len(body), body) for last, lines, body in blocks],
+        )
+        self._db.execute("UPDATE head SET seq = ?", (head + len(entries),))
+        return [(last, lines) for last, lines, _ in blocks]
+
+    def _remember(self, number: int, listing: str, head: int, keys: list[tuple[int, str]]) -> int:
+        return self._db.execute(
+            "INSERT OR IGNORE INTO ids SELECT ?, e.value ->> 0, e.value ->> 1, ?, ? + e.key + 1 FROM json_each(?) e",
+            (number, listing, head, orjson.dumps(keys).decode()),
+        ).rowcount
+
+    # --- delivery ----------------------------------------------------------------------------------------------------
+
+    async def position(self, sink: SinkName, start: Literal["earliest", "latest"], /) -> SinkPosition:
+        return await self._run(self._position, sink, start)
+
+    def _position(self, sink: str, start: str) -> SinkPosition:
+        acked = self._one("SELECT seq FROM head") if start == "latest" else self._oldest() - 1
+        with _transaction(self._db):
+            self._db.execute("INSERT OR IGNORE INTO sinks VALUES (?, ?, NULL)", (sink, acked))
+            row = self._db.execute("SELECT acked, bookmark FROM sinks WHERE name = ?", (sink,)).fetchone()
+        return SinkPosition(Seq(row[0]), json.loads(row[1]) if row[1] else None)
+
+    def _oldest(self) -> int:
+        row = self._db.execute("SELECT last_seq - count + 1 FROM blocks ORDER BY last_seq LIMIT 1").fetchone()
+        oldest: int = row[0] if row else self._one("SELECT seq FROM head") + 1
+        return oldest
+
+    async def read(self, after: Seq, events: int, size: int, /) -> list[Record]:
+        records: list[Record] = []
+        while len(records) < events and after < self.head:
+            block = self._blocks.find(after + 1) or await self._run(self._load, after)
+            if block is None:
+                break
+            first, lines = block
+            for seq in range(max(after + 1, first), first + len(lines)):
+                line = lines[seq - first]
+                size -= len(line)
+                if records and (size < 0 or len(records) == events):
+                    return records
+                records.append(Record(Seq(seq), line))
+                after = Seq(seq)
+        return records
+
+    def _load(self, after: int) -> tuple[int, list[bytes]] | None:
+        row = self._db.execute(
+            "SELECT last_seq, body FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
+        ).fetchone()
+        if row is None:
+            return None
+        lines = row[1].split(b"\n")
+        self._blocks.put(row[0], lines)
+        return row[0] - len(lines) + 1, lines
+
+    async def ack(self, sink: SinkName, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /) -> None:
+        await self._run(self._ack, sink, upto, bookmark, dead)
+
+    def _ack(self, sink: str, upto: int, bookmark: Bookmark | None, dead: Sequence[DeadLetter]) -> None:
+        with _transaction(self._db):
+            self._db.execute("UPDATE sinks SET acked = max(acked, ?) WHERE name = ?", (upto, sink))
+            self._store_bookmark(sink, bookmark)
+            self._db.executemany(
+                "INSERT INTO dead_letters (sink, seq, id, type, reason, attempts, at, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(d.sink, d.seq, _text(d.id), _text(d.type), _text(d.reason), d.attempts, d.at, d.line) for d in dead],
+            )
+
+    def _store_bookmark(self, sink: str, bookmark: Bookmark | None) -> None:
+        if bookmark is not None:
+            self._db.execute("UPDATE sinks SET bookmark = ? WHERE name = ?", (json.dumps(dict(bookmark)), sink))
+
+    async def wait(self, after: Seq, seconds: float, /) -> bool:
+        if self.head > after:
+            return True
+        try:
+            async with asyncio.timeout(seconds), self._grown:
+                await self._grown.wait_for(lambda: self.head > after)
+        except TimeoutError:
+            return False
+        return True
+
+    async def requeued(self, sink: SinkName, /) -> list[DeadLetter]:
+        return await self._run(self._letters, "sink = ? AND requeued = 1", (sink,), REQUEUED_PER_CALL)
+
+    def _letters(self, condition: str, values: tuple[object, ...], limit: int) -> list[DeadLetter]:
+        return select_letters(self._db, condition, values, limit)
+
+    async def settle(self, letter: DeadLetter, delivered: bool, bookmark: Bookmark | None, /) -> None:
+        await self._run(self._settle, letter, delivered, bookmark)
+
+    def _settle(self, letter: DeadLetter, delivered: bool, bookmark: Bookmark | None) -> None:
+        with _transaction(self._db):
+            if delivered:
+                self._db.execute("DELETE FROM dead_letters WHERE number = ?", (letter.number,))
+                self._store_bookmark(letter.sink, bookmark)
+            else:
+                self._db.execute(
+                    "UPDATE dead_letters SET requeued = 0, reason = ?, attempts = ?, at = ? WHERE number = ?",
+                    (_text(letter.reason), letter.attempts, letter.at, letter.number),
+                )
+
+    async def replays(self, sink: SinkName, /) -> list[Replay]:
+        return await self._run(self._replays, sink)
+
+    def _replays(self, sink: str) -> list[Replay]:
+        rows = self._db.execute("SELECT * FROM replays WHERE sink = ? ORDER BY number", (sink,)).fetchall()
+        return [Replay(number=n, sink=SinkName(s), after=a, until=u, source=src) for n, s, a, u, src in rows]
+
+    async def replayed(self, replay: Replay, upto: Seq, bookmark: Bookmark | None, /) -> None:
+        await self._run(self._replayed, replay, upto, bookmark)
+
+    def _replayed(self, replay: Replay, upto: int, bookmark: Bookmark | None) -> None:
+        with _transaction(self._db):
+            self._store_bookmark(replay.sink, bookmark)
+            if upto >= replay.until:
+                self._db.execute("DELETE FROM replays WHERE number = ?", (replay.number,))
+            else:
+                self._db.execute("UPDATE replays SET after_seq = ? WHERE number = ?", (upto, replay.number))
+
+    # --- operation ---------------------------------------------------------------------------------------------------
+
+    async def backlog(self, sink: SinkName, /) -> Backlog:
+        return await self._run(self._backlog, sink)
+
+    def _backlog(self, sink: str) -> Backlog:
+        acked = self._one("SELECT acked FROM sinks WHERE name = ?", sink) or 0
+        head = self._one("SELECT seq FROM head")
+        behind = max(head - max(acked, self._oldest() - 1), 0)
+        at = self._one("SELECT appended_at FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", acked)
+        return Backlog(behind, at if behind else None)
+
+    async def size(self) -> JournalSize:
+        return await self._run(self._size)
+
+    def _used_bytes(self) -> int:
+        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        try:
+            log = self.path.with_name(FILE + "-wal").stat().st_size
+        except FileNotFoundError:
+            log = 0
+        # The log is kept, at most 64 MiB of it, after its pages have been moved: it must not look like live data.
+        return int(pages * self._page_bytes) + min(log, 16 << 20)
+
+    def _size(self) -> JournalSize:
+        head, oldest = self._one("SELECT seq FROM head"), self._oldest()
+        return JournalSize(self._used_bytes(), max(head - oldest + 1, 0), Seq(head), Seq(oldest))
+
+    async def prune(self, sinks: Sequence[SinkName], keep_seconds: float, remember_seconds: float, /) -> int:
+        return await self._run(self._prune, sinks, keep_seconds, remember_seconds)
+
+    def _prune(self, sinks: Sequence[str], keep_seconds: float, remember_seconds: float) -> int:
+        now = self._clock()
+        with _transaction(self._db):
+            pruned = self._prune_blocks(sinks, now - keep_seconds)
+            self._forget(now - remember_seconds, remember_seconds)
+        self._db.execute("PRAGMA incremental_vacuum(1000)")
+        return pruned
+
+    def _prune_blocks(self, sinks: Sequence[str], before: float) -> int:
+        acked = self._one(
+            "SELECT min(acked) FROM sinks WHERE name IN (SELECT value FROM json_each(?))", json.dumps(list(sinks))
+        )
+        replaying = self._one("SELECT min(after_seq) FROM replays")
+        upto = min(x for x in (acked or 0, replaying) if x is not None)
+        old = self._db.execute(
+            "SELECT last_seq, count FROM blocks WHERE last_seq <= ? AND appended_at < ? ORDER BY last_seq LIMIT ?",
+            (upto, before, PRUNED_BLOCKS_PER_CALL),
+        ).fetchall()
+        if old:
+            self._db.execute("DELETE FROM blocks WHERE last_seq <= ?", (old[-1][0],))
+        return sum(count for _, count in old)
+
+    def _forget(self, before: float, remember_seconds: float) -> None:
+        """Per listing, measured from its watermark where that is behind: a catch-up walks its overlap again, too."""
+        rows = self._db.execute("SELECT source, listing, watermark FROM progress").fetchall()
+        for source, listing, watermark in rows:
+            self._db.execute(
+                "DELETE FROM ids WHERE (source, effective_at, id) IN (SELECT source, effective_at, id FROM ids"
+                " WHERE source = ? AND effective_at < ? AND listing = ? LIMIT ?)",
+                (source, int(min(before, watermark - remember_seconds)), listing, FORGOTTEN_IDS_PER_CALL),
+            )
+
+
+def _text(value: str) -> str:
+    """SQLite stores UTF-8: a lone surrogate becomes a question mark."""
+    return value.encode("utf-8", "replace").decode()
+
+
+def select_letters(db: sqlite3.Connection, condition: str, values: tuple[object, ...], limit: int) -> list[DeadLetter]:
+    """Dead letters, oldest first. `condition` is ours, never an operator's text."""
+    rows = db.execute(
+        f"SELECT number, sink, seq, id, type, reason, attempts, at, line FROM dead_letters WHERE {condition} ORDER BY number LIMIT ?",  # noqa: S608 - see above
+        (*values, limit),
+    ).fetchall()
+    return [
+        DeadLetter(number=n, sink=SinkName(s), seq=Seq(q), id=i, type=t, reason=r, attempts=a, at=at, line=line)
+        for n, s, q, i, t, r, a, at, line in rows
+    ]
+
+
+def _created(folder: Path) -> Path:
+    _prepare_folder(folder)
+    return folder
+
+
+def _split(head: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes], bytes]]:
+    """(last seq, lines, body) of blocks of at most BLOCK_EVENTS lines and about BLOCK_BYTES bytes."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line)
+        head += 1
+        if size >= BLOCK_BYTES or len(block) >= BLOCK_EVENTS:
+            yield head, block, b"\n".join(block)
+            block, size = [], 0
+    if block:
+        yield head, block, b"\n".join(block)
+
+
+@asynccontextmanager
+async def open_journal(
+    folder: Path, max_bytes: int, clock: Callable[[], float] = time.time
+) -> AsyncIterator[SqliteJournal]:
+    """Lock the state folder and open its journal. ConfigError when either cannot be had."""
+    journal = SqliteJournal(folder, max_bytes, clock)
+    try:
+        yield journal
+    finally:
+        await journal.close()
