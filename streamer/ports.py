@@ -157,8 +157,10 @@ class Journal(Protocol):
     async def replays(self, sink: SinkName, /) -> list[Replay]:
         """Replays that an operator asked for, oldest first."""
 
-    async def replayed(self, replay: Replay, upto: Seq, bookmark: Bookmark | None, /) -> None:
-        """A replay has got to `upto`; it goes when that is its end."""
+    async def replayed(
+        self, replay: Replay, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /
+    ) -> None:
+        """A replay has got to `upto`; it goes when that is its end. Dead letters are stored with it."""
 
     # operation
     async def backlog(self, sink: SinkName, /) -> Backlog: ...

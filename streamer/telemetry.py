@@ -328,17 +328,19 @@ class Telemetry:
         self._sink_held.labels(row.sink).set(state == "held")
         return changed
 
-    def sink_delivered(self, row: SinkStatus, acked: int, delivered: int, filtered: int, seconds: float) -> None:
+    def sink_filtered(self, row: SinkStatus, count: int) -> None:
+        if count:
+            row.filtered += count
+            self._filtered.labels(row.sink).inc(count)
+
+    def sink_delivered(self, row: SinkStatus, acked: int, delivered: int, seconds: float) -> None:
         """An ack is durable."""
         row.acked, row.last_delivery = acked, self.clock()
         row.delivered += delivered
-        row.filtered += filtered
         if row.state in ("failing", "held"):
             self.log.info("sink recovered", sink=row.sink)
         self._sink_state(row, "delivering", None)
         self._delivered.labels(row.sink).inc(delivered)
-        if filtered:
-            self._filtered.labels(row.sink).inc(filtered)
         self._write_seconds.labels(row.sink).observe(seconds)
 
     def sink_idle(self, row: SinkStatus) -> None:
@@ -359,6 +361,16 @@ class Telemetry:
         row.dead_letters += 1
         self._dead.labels(row.sink).inc()
         self.log.error("dead letter", sink=row.sink, id=event_id, type=event_type, reason=reason)
+
+    def dead_letter_delivered(self, row: SinkStatus, event_id: str) -> None:
+        self.log.info("dead letter delivered", sink=row.sink, id=event_id)
+
+    def records_gone(self, row: SinkStatus, count: int) -> None:
+        self.log.error(
+            "records were pruned while this sink was not configured; bring them back from an archive with replay",
+            sink=row.sink,
+            count=count,
+        )
 
     def sink_backlog(self, row: SinkStatus, events: int, oldest_at: float | None) -> None:
         row.backlog, row.oldest_at = events, oldest_at
@@ -387,6 +399,9 @@ class Telemetry:
         if records:
             self._pruned.inc(records)
             self.log.debug("journal pruned", records=records)
+
+    def retention_failing(self, error: str) -> None:
+        self.log.warning("pruning failed, will retry", error=error)
 
     def started(self, sources: int, sinks: int) -> None:
         self.log.info("started", version=__version__, sources=sources, sinks=sinks)

@@ -345,10 +345,13 @@ class SqliteJournal:
         with _transaction(self._db):
             self._db.execute("UPDATE sinks SET acked = max(acked, ?) WHERE name = ?", (upto, sink))
             self._store_bookmark(sink, bookmark)
-            self._db.executemany(
-                "INSERT INTO dead_letters (sink, seq, id, type, reason, attempts, at, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(d.sink, d.seq, _text(d.id), _text(d.type), _text(d.reason), d.attempts, d.at, d.line) for d in dead],
-            )
+            self._bury(dead)
+
+    def _bury(self, dead: Sequence[DeadLetter]) -> None:
+        self._db.executemany(
+            "INSERT INTO dead_letters (sink, seq, id, type, reason, attempts, at, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(d.sink, d.seq, _text(d.id), _text(d.type), _text(d.reason), d.attempts, d.at, d.line) for d in dead],
+        )
 
     def _store_bookmark(self, sink: str, bookmark: Bookmark | None) -> None:
         if bookmark is not None:
@@ -391,12 +394,15 @@ class SqliteJournal:
         rows = self._db.execute("SELECT * FROM replays WHERE sink = ? ORDER BY number", (sink,)).fetchall()
         return [Replay(number=n, sink=SinkName(s), after=a, until=u, source=src) for n, s, a, u, src in rows]
 
-    async def replayed(self, replay: Replay, upto: Seq, bookmark: Bookmark | None, /) -> None:
-        await self._run(self._replayed, replay, upto, bookmark)
+    async def replayed(
+        self, replay: Replay, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /
+    ) -> None:
+        await self._run(self._replayed, replay, upto, bookmark, dead)
 
-    def _replayed(self, replay: Replay, upto: int, bookmark: Bookmark | None) -> None:
+    def _replayed(self, replay: Replay, upto: int, bookmark: Bookmark | None, dead: Sequence[DeadLetter]) -> None:
         with _transaction(self._db):
             self._store_bookmark(replay.sink, bookmark)
+            self._bury(dead)
             if upto >= replay.until:
                 self._db.execute("DELETE FROM replays WHERE number = ?", (replay.number,))
             else:

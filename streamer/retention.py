@@ -1,0 +1,59 @@
+"""The loop that forgets: prunes what every sink has and measures what is left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamer.errors import ConfigError, RetryableError
+from streamer.model import SinkName
+from streamer.ports import Journal
+from streamer.stop import Stop
+from streamer.telemetry import SinkStatus, Telemetry
+
+MEASURE_EVERY_S = 2.0
+PRUNE_EVERY_S = 60.0
+
+
+@dataclass
+class Retention:
+    journal: Journal
+    sinks: Sequence[SinkStatus]
+    """The rows of the configured sinks: only they pin records."""
+    keep_s: float
+    remember_s: float
+    """How long ids are remembered: longer than any window that may be walked again."""
+    max_bytes: int
+    telemetry: Telemetry
+    stop: Stop
+    prune_every_s: float = PRUNE_EVERY_S
+
+    async def run(self) -> None:
+        since_prune = self.prune_every_s
+        while True:
+            try:
+                await self.measure()
+                full = self.telemetry.status.journal.full
+                if since_prune >= self.prune_every_s or full:
+                    await self._prune()
+                    since_prune = 0.0
+            except (RetryableError, ConfigError) as error:
+                self.telemetry.retention_failing(str(error))
+            if await self.stop.sleep(MEASURE_EVERY_S):
+                return
+            since_prune += MEASURE_EVERY_S
+
+    async def _prune(self) -> None:
+        names = [SinkName(row.sink) for row in self.sinks]
+        # A full journal keeps no history beyond what some sink still waits for.
+        keep_s = 0.0 if self.telemetry.status.journal.full else self.keep_s
+        while not self.stop.is_set():
+            pruned = await self.journal.prune(names, keep_s, self.remember_s)
+            self.telemetry.pruned(pruned)
+            if not pruned:
+                return
+
+    async def measure(self) -> None:
+        size = await self.journal.size()
+        self.telemetry.journal_size(size.used_bytes, self.max_bytes, size.records, size.head)
+        for row in self.sinks:
+            backlog = await self.journal.backlog(SinkName(row.sink))
+            self.telemetry.sink_backlog(row, backlog.events, backlog.oldest_at)
