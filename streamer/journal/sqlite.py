@@ -217,10 +217,11 @@ class SqliteJournal:
         return Progress(row[0], tuple(json.loads(row[1]))) if row else None
 
     async def unknown(self, source: SourceName, events: Sequence[Event], /) -> list[Event]:
-        fresh = {(e.effective_at, memory_key(e.id)): e for e in reversed(events)}
-        keys = [(e.effective_at, memory_key(e.id)) for e in events]
-        known = await self._run(self._known, source, keys)
-        return [e for key, e in zip(keys, events, strict=True) if key not in known and fresh[key] is e]
+        fresh: dict[tuple[int, str], Event] = {}
+        for event in events:
+            fresh.setdefault((event.effective_at, memory_key(event.id)), event)
+        known = await self._run(self._known, source, list(fresh)) if fresh else set()
+        return [event for key, event in fresh.items() if key not in known]
 
     def _known(self, source: str, keys: list[tuple[int, str]]) -> set[tuple[int, str]]:
         """One statement, one step: a row at a time would hand the interpreter's lock back and forth for every id."""
@@ -276,7 +277,10 @@ class SqliteJournal:
         if self._remember(number, listing, head, keys) != len(keys):
             self._db.execute("ROLLBACK TO ids")
             known = self._known(source, keys)
-            fresh = {key: entry for key, entry in zip(keys, entries, strict=True) if key not in known}
+            fresh: dict[tuple[int, str], Entry] = {}
+            for key, entry in zip(keys, entries, strict=True):
+                if key not in known:
+                    fresh.setdefault(key, entry)
             keys, entries = list(fresh), list(fresh.values())
             self._remember(number, listing, head, keys)
         self._db.execute("RELEASE ids")

@@ -1,0 +1,306 @@
+"""The journal's properties, on a real SQLite file in a temporary folder."""
+
+import asyncio
+import os
+import sqlite3
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamer.errors import ConfigError, RetryableError
+from streamer.journal.operator import open_operator
+from streamer.journal.schema import VERSION
+from streamer.journal.sqlite import BLOCK_EVENTS, FILE, SqliteJournal, memory_key, open_journal
+from streamer.model import Entry, Event, EventId, Progress, Seq, SinkName, SourceName
+from streamer.ports import DeadLetter
+
+ACME = SourceName("acme")
+SINK = SinkName("local")
+SIZE = 1 << 30
+
+
+def entries(count: int, start: int = 0, at: int = 1_700_000_000) -> list[Entry]:
+    """Distinct events, ten a second."""
+    return [
+        Entry(EventId(f"audit_log-{n:024d}"), at + n // 10, f'{{"id":"audit_log-{n:024d}"}}'.encode())
+        for n in range(start, start + count)
+    ]
+
+
+def as_events(items: list[Entry]) -> list[Event]:
+    return [Event(b"{}", e.id, "login.succeeded", e.effective_at) for e in items]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_100_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def journal(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteJournal]:
+    async with open_journal(tmp_path / "state", SIZE, clock) as opened:
+        yield opened
+
+
+async def read_all(journal: SqliteJournal, after: int = 0) -> list[tuple[int, bytes]]:
+    found: list[tuple[int, bytes]] = []
+    while records := await journal.read(Seq(after), 700, 1 << 20):
+        found += [(r.seq, r.line) for r in records]
+        after = records[-1].seq
+    return found
+
+
+async def test_append_and_read_keep_order_and_number_from_one(journal: SqliteJournal) -> None:
+    """What goes in comes out in order, numbered without a gap; method: more than two blocks, read in odd portions."""
+    items = entries(BLOCK_EVENTS * 2 + 17)
+    assert await journal.append(ACME, "organization", items, Progress(5)) == len(items)
+    assert await read_all(journal) == [(n, e.line) for n, e in enumerate(items, 1)]
+    assert await journal.progress(ACME, "organization") == Progress(5)
+    assert await journal.progress(ACME, "tenant") is None
+
+
+async def test_known_ids_are_skipped_wherever_they_stand(journal: SqliteJournal) -> None:
+    """An event is appended once; method: overlapping appends, a repeat inside one, the other listing."""
+    await journal.append(ACME, "organization", entries(100), Progress(1))
+    again = entries(30, start=90)
+    assert await journal.append(ACME, "tenant", [*again, again[0]], Progress(2)) == 20
+    assert [line for _, line in await read_all(journal)] == [e.line for e in entries(120)]
+    assert await journal.append(SourceName("other"), "organization", entries(5), Progress(1)) == 5
+
+
+async def test_unknown_keeps_order_and_drops_repeats(journal: SqliteJournal) -> None:
+    """`unknown` says what append would take, in order; method: half known, one twice."""
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    asked = as_events(entries(20))
+    found = await journal.unknown(ACME, [*asked, asked[15]])
+    assert [e.id for e in found] == [e.id for e in asked[10:]]
+
+
+async def test_everything_survives_reopening(tmp_path: Path) -> None:
+    """Events, progress, acks, bookmarks and letters are durable when a method returns; method: close and open."""
+    async with open_journal(tmp_path, SIZE) as first:
+        await first.append(ACME, "organization", entries(10), Progress(7, (3, 4)))
+        await first.position(SINK, "earliest")
+        letter = DeadLetter(sink=SINK, seq=Seq(4), id="x", type="t", reason="no", attempts=1, at=1.0, line=b"{}")
+        await first.ack(SINK, Seq(4), {"length": 9}, [letter])
+        name = first.id
+    async with open_journal(tmp_path, SIZE) as second:
+        assert second.id == name
+        assert second.head == 10
+        assert await second.progress(ACME, "organization") == Progress(7, (3, 4))
+        position = await second.position(SINK, "latest")
+        assert (position.acked, position.bookmark) == (4, {"length": 9})
+        with open_operator(tmp_path) as operator:
+            assert [(d.id, d.reason) for d in operator.dead_letters(None)] == [("x", "no")]
+
+
+async def test_an_ack_never_moves_back(journal: SqliteJournal) -> None:
+    """Goal: a late, smaller ack changes nothing; method: ack 8, then 3."""
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    await journal.position(SINK, "earliest")
+    await journal.ack(SINK, Seq(8), None, [])
+    await journal.ack(SINK, Seq(3), None, [])
+    assert (await journal.position(SINK, "earliest")).acked == 8
+    assert (await journal.backlog(SINK)).events == 2
+
+
+async def test_numbers_go_on_after_a_full_prune(journal: SqliteJournal, clock: Clock) -> None:
+    """A sink never waits for a numbering that began anew; method: prune everything, append one more."""
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    await journal.position(SINK, "earliest")
+    await journal.ack(SINK, Seq(10), None, [])
+    clock.now += 100
+    assert await journal.prune([SINK], 50, 10) == 10
+    assert await read_all(journal, 10) == []
+    await journal.append(ACME, "organization", entries(1, start=10), Progress(2))
+    assert [seq for seq, _ in await read_all(journal, 10)] == [11]
+
+
+async def test_prune_waits_for_every_named_sink_and_for_age(journal: SqliteJournal, clock: Clock) -> None:
+    """Nothing that a configured sink lacks is deleted, nothing young either; method: two sinks, one behind."""
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    slow = SinkName("slow")
+    await journal.position(SINK, "earliest")
+    await journal.position(slow, "earliest")
+    await journal.ack(SINK, Seq(10), None, [])
+    assert await journal.prune([SINK], 50, 10) == 0, "young"
+    clock.now += 100
+    assert await journal.prune([SINK, slow], 50, 10) == 0, "slow lacks it"
+    assert await journal.prune([SINK], 50, 10) == 10, "slow is gone from the configuration"
+
+
+async def test_a_replay_pins_what_it_still_needs(journal: SqliteJournal, clock: Clock, tmp_path: Path) -> None:
+    """Retention leaves what a replay will read; method: a replay row, prune, finish it, prune."""
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    await journal.position(SINK, "earliest")
+    await journal.ack(SINK, Seq(10), None, [])
+    with sqlite3.connect(journal.path) as db:
+        db.execute("INSERT INTO replays (sink, after_seq, until_seq) VALUES (?, 0, 10)", (SINK,))
+    db.close()
+    clock.now += 100
+    assert await journal.prune([SINK], 50, 10) == 0
+    (replay,) = await journal.replays(SINK)
+    await journal.replayed(replay, Seq(10), {"x": 1}, [])
+    assert await journal.replays(SINK) == []
+    assert await journal.prune([SINK], 50, 10) == 10
+
+
+async def test_ids_are_forgotten_by_the_watermark_of_their_listing(journal: SqliteJournal, clock: Clock) -> None:
+    """A catch-up that is at last month keeps last month's ids; method: an old watermark, prune, append again; then a new one."""
+    month_ago = int(clock.now) - 30 * 86_400
+    items = entries(10, at=month_ago)
+    await journal.append(ACME, "organization", items, Progress(month_ago + 10))
+    await journal.position(SINK, "earliest")
+    await journal.prune([SINK], 50, 3600)
+    assert await journal.append(ACME, "organization", items, Progress(month_ago + 10)) == 0
+    await journal.append(ACME, "organization", [], Progress(int(clock.now)))
+    await journal.prune([SINK], 50, 3600)
+    assert await journal.append(ACME, "organization", items, Progress(int(clock.now))) == 10
+
+
+async def test_a_full_journal_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    """`max_size` is a limit that never drops; method: fill 1 MiB, be refused, ack, prune, go on."""
+    line = b'{"x":"' + b"y" * 2000 + b'"}'
+    items = [Entry(EventId(f"e{n}"), n, line) for n in range(3000)]
+    async with open_journal(tmp_path, 2 << 20) as journal:
+        await journal.position(SINK, "earliest")
+        taken = 0
+        with pytest.raises(RetryableError, match=r"journal full.*max_size"):
+            for n in range(0, len(items), 100):
+                taken += await journal.append(ACME, "organization", items[n : n + 100], Progress(n))
+        assert 0 < taken < len(items)
+        assert await journal.progress(ACME, "organization") == Progress(taken - 100), "the progress was not stored either"
+        assert len(await read_all(journal)) == taken
+        await journal.ack(SINK, Seq(taken), None, [])
+        assert await journal.prune([SINK], 0, 1e9) == taken
+
+
+async def test_wait_wakes_when_a_record_comes(journal: SqliteJournal) -> None:
+    """`wait` returns as soon as there is something, and False when the time is up; method: append beside a waiter."""
+    assert await journal.wait(Seq(0), 0.01) is False
+    waiting = asyncio.create_task(journal.wait(Seq(0), 30))
+    await asyncio.sleep(0)
+    await journal.append(ACME, "organization", entries(1), Progress(1))
+    assert await waiting is True
+
+
+async def test_sinks_start_where_they_should(journal: SqliteJournal) -> None:
+    """`earliest` gets all that is kept, `latest` only what comes; method: both on a journal with ten records."""
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    assert (await journal.position(SinkName("early"), "earliest")).acked == 0
+    assert (await journal.position(SinkName("late"), "latest")).acked == 10
+
+
+async def test_dead_letters_are_requeued_and_settled(journal: SqliteJournal, tmp_path: Path) -> None:
+    """retry and discard work beside an open journal; method: the operator's connection while the daemon's is open."""
+    await journal.position(SINK, "earliest")
+    letters = [
+        DeadLetter(sink=SINK, seq=Seq(n), id=f"e{n}", type="t", reason="400", attempts=1, at=1.0, line=b"{}")
+        for n in range(3)
+    ]
+    await journal.ack(SINK, Seq(3), None, letters)
+    with open_operator(tmp_path / "state") as operator:
+        first, second, third = operator.dead_letters(SINK)
+        assert operator.requeue([first.number, second.number], None) == 2
+        assert operator.discard([third.number], None) == 1
+        assert operator.discard([999], None) == 0
+    requeued = await journal.requeued(SINK)
+    assert [d.id for d in requeued] == ["e0", "e1"]
+    await journal.settle(requeued[0], True, {"at": 1})
+    await journal.settle(requeued[1], False, None)
+    with open_operator(tmp_path / "state") as operator:
+        assert [d.id for d in operator.dead_letters(None)] == ["e1"]
+    assert await journal.requeued(SINK) == []
+
+
+@pytest.mark.parametrize("bad", ["x" * 500, "a\x00b", "é", "\ud800", "a\nb", ""])
+async def test_odd_ids_are_remembered_too(journal: SqliteJournal, bad: str) -> None:
+    """Whatever an id looks like, it is taken once; method: append twice."""
+    odd = [Entry(EventId(bad), 5, b"{}")]
+    assert await journal.append(ACME, "organization", odd, Progress(1)) == 1
+    assert await journal.append(ACME, "organization", odd, Progress(1)) == 0
+    assert len(memory_key(bad)) <= 128
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.integers(0, 60), max_size=40), max_size=8))
+def test_any_sequence_of_appends_keeps_each_event_once(tmp_path: Path, batches: list[list[int]]) -> None:
+    """Model: a dict that keeps the first of each; method: random overlapping batches against it."""
+
+    async def run() -> None:
+        folder = tmp_path / os.urandom(8).hex()
+        model: dict[str, bytes] = {}
+        async with open_journal(folder, SIZE) as journal:
+            for batch in batches:
+                items = [Entry(EventId(str(n)), n // 7, f"{n}".encode()) for n in batch]
+                before = len(model)
+                for item in items:
+                    model.setdefault(item.id, item.line)
+                assert await journal.append(ACME, "organization", items, Progress(1)) == len(model) - before
+            assert [line for _, line in await read_all(journal)] == list(model.values())
+
+    asyncio.run(run())
+
+
+# --- what can be wrong with the folder -------------------------------------------------------------------------------
+
+
+async def test_a_second_daemon_is_refused_with_the_owner(tmp_path: Path) -> None:
+    """One daemon a folder; method: open twice."""
+    async with open_journal(tmp_path, SIZE):
+        with pytest.raises(ConfigError, match=rf"in use by another streamer \(process {os.getpid()}\)"):
+            async with open_journal(tmp_path, SIZE):
+                pass
+    async with open_journal(tmp_path, SIZE):
+        pass
+
+
+async def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
+    """A file from the future is not guessed at; method: raise its version."""
+    async with open_journal(tmp_path, SIZE):
+        pass
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    db.close()
+    with pytest.raises(ConfigError, match="newer streamer"):
+        async with open_journal(tmp_path, SIZE):
+            pass
+
+
+async def test_a_corrupt_journal_is_refused(tmp_path: Path) -> None:
+    """Garbage is named and left alone; method: overwrite the file's head."""
+    async with open_journal(tmp_path, SIZE):
+        pass
+    (tmp_path / FILE).write_bytes(b"this is no database" * 1000)
+    with pytest.raises(ConfigError, match=r"corrupt.*move it away"):
+        async with open_journal(tmp_path, SIZE):
+            pass
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """Goal: one sentence with the mend; method: a file stands where the folder should be."""
+    (tmp_path / "state").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written.*another `state`"):
+        async with open_journal(tmp_path / "state", SIZE):
+            pass
+
+
+async def test_files_are_private(tmp_path: Path) -> None:
+    """Envelopes name people; method: the modes of everything in the folder."""
+    async with open_journal(tmp_path / "state", SIZE) as journal:
+        await journal.append(ACME, "organization", entries(1), Progress(1))
+        modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "state").iterdir()}
+    assert set(modes.values()) == {0o600}, modes
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
