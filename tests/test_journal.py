@@ -181,7 +181,9 @@ async def test_a_full_journal_refuses_and_loses_nothing(tmp_path: Path) -> None:
             for n in range(0, len(items), 100):
                 taken += await journal.append(ACME, "organization", items[n : n + 100], Progress(n))
         assert 0 < taken < len(items)
-        assert await journal.progress(ACME, "organization") == Progress(taken - 100), "the progress was not stored either"
+        assert await journal.progress(ACME, "organization") == Progress(taken - 100), (
+            "the progress was not stored either"
+        )
         assert len(await read_all(journal)) == taken
         await journal.ack(SINK, Seq(taken), None, [])
         assert await journal.prune([SINK], 0, 1e9) == taken

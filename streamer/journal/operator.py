@@ -14,6 +14,8 @@ from streamer.ports import DeadLetter
 
 BUSY_TIMEOUT_S = 10.0
 
+_CHOSEN = "WHERE (?1 IS NULL OR number IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR sink = ?2)"
+
 
 @dataclass(frozen=True)
 class ListingRow:
@@ -62,17 +64,14 @@ class Operator:
 
     def requeue(self, numbers: list[int] | None, sink: str | None) -> int:
         """Ask to deliver again: these, or all (of a sink). How many there were."""
-        return self._change("UPDATE dead_letters SET requeued = 1", numbers, sink)
+        return self._change(f"UPDATE dead_letters SET requeued = 1 {_CHOSEN}", numbers, sink)
 
     def discard(self, numbers: list[int] | None, sink: str | None) -> int:
         """Forget: these, or all (of a sink). How many there were."""
-        return self._change("DELETE FROM dead_letters", numbers, sink)
+        return self._change(f"DELETE FROM dead_letters {_CHOSEN}", numbers, sink)  # noqa: S608 - constants only
 
     def _change(self, statement: str, numbers: list[int] | None, sink: str | None) -> int:
-        return self._db.execute(
-            f"{statement} WHERE (?1 IS NULL OR number IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR sink = ?2)",
-            (None if numbers is None else json.dumps(numbers), sink),
-        ).rowcount
+        return self._db.execute(statement, (None if numbers is None else json.dumps(numbers), sink)).rowcount
 
 
 @contextmanager
@@ -86,7 +85,9 @@ def open_operator(folder: Path) -> Iterator[Operator]:
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version != VERSION:
-                raise ConfigError(f"journal {path}: version {version}, this streamer knows {VERSION}; use the daemon's own version")
+                raise ConfigError(
+                    f"journal {path}: version {version}, this streamer knows {VERSION}; use the daemon's own version"
+                )
             db.execute("PRAGMA synchronous = FULL")
             yield Operator(db)
         finally:
