@@ -68,7 +68,7 @@ class Operator:
 
     def discard(self, numbers: list[int] | None, sink: str | None) -> int:
         """Forget: these, or all (of a sink). How many there were."""
-        return self._change(f"DELETE FROM dead_letters {_CHOSEN}", numbers, sink)  # noqa: S608 - constants only
+        return self._change(f"DELETE FROM dead_letters {_CHOSEN}", numbers, sink)
 
     def _change(self, statement: str, numbers: list[int] | None, sink: str | None) -> int:
         return self._db.execute(statement, (None if numbers is None else json.dumps(numbers), sink)).rowcount

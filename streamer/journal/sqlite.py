@@ -484,7 +484,7 @@ def _text(value: str) -> str:
 def select_letters(db: sqlite3.Connection, condition: str, values: tuple[object, ...], limit: int) -> list[DeadLetter]:
     """Dead letters, oldest first. `condition` is ours, never an operator's text."""
     rows = db.execute(
-        f"SELECT number, sink, seq, id, type, reason, attempts, at, line FROM dead_letters WHERE {condition} ORDER BY number LIMIT ?",  # noqa: S608 - see above
+        f"SELECT number, sink, seq, id, type, reason, attempts, at, line FROM dead_letters WHERE {condition} ORDER BY number LIMIT ?",
         (*values, limit),
     ).fetchall()
     return [
