@@ -10,6 +10,7 @@ from typing import Any
 
 from streamer.config import SinkOptions
 from streamer.ports import Sink, SinkContext
+from streamer.sinks.webhook import WebhookOptions, open_webhook, probe_webhook
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class SinkType:
     verdict. For `check --online`."""
 
 
-SINKS: Mapping[str, SinkType] = {}
+SINKS: Mapping[str, SinkType] = {
+    "webhook": SinkType(WebhookOptions, open_webhook, probe_webhook),
+}
 
 
 def sink_options() -> dict[str, type[SinkOptions]]:
