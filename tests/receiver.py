@@ -102,11 +102,11 @@ def context(folder: Path, name: str = "out") -> SinkContext:
 def message(
     n: int = 1,
     *,
-    type: str = "api_key.created",  # noqa: A002 - the envelope's own word
+    type: str = "api_key.created",
     severity: Severity = "medium",
     at: datetime | None = None,
     source: str = "acme",
-    id: str | None = None,  # noqa: A002 - the envelope's own word
+    id: str | None = None,
     name: str = "Zoë",
     replayed: bool = False,
     body: Callable[[bytes], bytes] = lambda line: line,
