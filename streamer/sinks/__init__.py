@@ -10,6 +10,7 @@ from typing import Any
 
 from streamer.config import SinkOptions
 from streamer.ports import Sink, SinkContext
+from streamer.sinks.kafka import KafkaOptions, open_kafka, probe_kafka
 from streamer.sinks.webhook import WebhookOptions, open_webhook, probe_webhook
 
 
@@ -26,6 +27,7 @@ class SinkType:
 
 
 SINKS: Mapping[str, SinkType] = {
+    "kafka": SinkType(KafkaOptions, open_kafka, probe_kafka),
     "webhook": SinkType(WebhookOptions, open_webhook, probe_webhook),
 }
 

@@ -1,0 +1,255 @@
+"""The kafka sink on librdkafka's mock cluster: the real protocol, without aborts and transactional offsets. What needs
+those, a broker that dies, or a login, is in tests/integration."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from confluent_kafka import Producer
+from pydantic import ValidationError
+
+from streamer.errors import ConfigError, PermanentError, RetryableError
+from streamer.model import Actor, Batch, Envelope, Message, Project, Record, Seq, SinkName, encode_envelope, from_epoch
+from streamer.ports import SinkContext, SinkPosition
+from streamer.sinks.kafka import KafkaOptions, open_kafka, probe_kafka
+from tests.kafka_mock import PARTITIONS, MockKafka, header, ids, mock_kafka, read_topic
+
+NOBODY = "127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[MockKafka]:
+    with mock_kafka(brokers=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def topic(kafka: MockKafka, request: pytest.FixtureRequest) -> str:
+    name = request.node.name.replace("[", ".").replace("]", "")
+    kafka.create(name)
+    return name
+
+
+def context(tmp_path: Path) -> SinkContext:
+    return SinkContext(name=SinkName("bus"), position=SinkPosition(Seq(0), None), journal="j", folder=tmp_path)
+
+
+def options(servers: str, topic: str, **more: object) -> KafkaOptions:
+    return KafkaOptions.model_validate({"bootstrap_servers": servers, "topic": topic, **more})
+
+
+def message(seq: int, *, actor: str | None = None, body: bytes | None = None, replayed: bool = False) -> Message:
+    envelope = Envelope(
+        id=f"audit_log-{seq}",
+        source="acme",
+        listing="organization",
+        type="project.created",
+        family="project",
+        action="created",
+        known=True,
+        time=from_epoch(1_700_000_000 + seq),
+        observed_at=from_epoch(1_700_000_001 + seq),
+        outcome="success",
+        severity="medium",
+        actor=Actor(type="user", id=actor) if actor else None,
+        project=Project(id="proj_1"),
+        event=msgspec.Raw(b'{"id":"audit_log-%d"}' % seq),
+    )
+    line = encode_envelope(envelope)
+    return Message(Record(Seq(seq), line), line if body is None else body, replayed)
+
+
+async def test_every_body_arrives_once_with_its_headers_in_order(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
+    """Three batches, read back by librdkafka: bodies verbatim, headers as documented, one partition for one source, in order."""
+    batches = [Batch([message(n) for n in range(start, start + 200)]) for start in (1, 201, 401)]
+    async with open_kafka(options(kafka.servers, topic), context(tmp_path)) as sink:
+        for batch in batches:
+            assert await sink.write(batch) is None
+    found = read_topic(kafka.servers, topic)
+    assert [m.value() for m in found] == [m.body for batch in batches for m in batch.messages]
+    assert {m.key() for m in found} == {b"acme"}
+    assert dict(found[6].headers() or []) == {
+        "id": b"audit_log-7",
+        "type": b"project.created",
+        "severity": b"medium",
+        "schema": b"streamer.envelope/1",
+        "source": b"acme",
+    }
+
+
+async def test_a_key_lives_where_other_producers_put_it(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
+    """Keyed by actor: every key's partition is the one that librdkafka's murmur2 partitioner chooses, order within it holds."""
+    batch = Batch([message(n, actor=f"user-{n % 17}") for n in range(1, 401)])
+    async with open_kafka(options(kafka.servers, topic, key="actor.id"), context(tmp_path)) as sink:
+        await sink.write(batch)
+    ours = read_topic(kafka.servers, topic)
+    kafka.create(topic + ".theirs")
+    producer = Producer({"bootstrap.servers": kafka.servers, "partitioner": "murmur2", "log_level": 0})
+    for m in batch.messages:
+        producer.produce(topic + ".theirs", m.body, m.record.envelope.actor.id)  # type: ignore[union-attr]
+    assert producer.flush(10) == 0
+    theirs = read_topic(kafka.servers, topic + ".theirs")
+    assert [(m.partition(), m.key(), m.value()) for m in ours] == [(m.partition(), m.key(), m.value()) for m in theirs]
+    assert len({m.partition() for m in ours}) == PARTITIONS
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("source", b"acme"),
+        ("id", b"audit_log-1"),
+        ("type", b"project.created"),
+        ("actor.id", None),
+        ("project.id", b"proj_1"),
+        ("none", None),
+    ],
+)
+async def test_the_key_is_the_field_that_was_asked_for(
+    kafka: MockKafka, topic: str, tmp_path: Path, key: str, expected: bytes | None
+) -> None:
+    """One event without an actor, with each setting: its key on the wire, none where the event has no such field."""
+    async with open_kafka(options(kafka.servers, topic, key=key), context(tmp_path)) as sink:
+        await sink.write(Batch([message(1)]))
+    assert [m.key() for m in read_topic(kafka.servers, topic)] == [expected]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "lz4", "snappy", "none"])
+async def test_each_compression_can_be_read(kafka: MockKafka, topic: str, tmp_path: Path, compression: str) -> None:
+    """librdkafka reads what each codec wrote, byte for byte."""
+    batch = Batch([message(n) for n in range(1, 101)])
+    async with open_kafka(options(kafka.servers, topic, compression=compression), context(tmp_path)) as sink:
+        await sink.write(batch)
+    assert [m.value() for m in read_topic(kafka.servers, topic)] == [m.body for m in batch.messages]
+
+
+async def test_a_batch_larger_than_a_request_arrives_in_order(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
+    """A batch of many times max_request_size is cut into record batches that keep the order within each key."""
+    batch = Batch([message(n, actor=f"user-{n % 3}") for n in range(1, 1001)])
+    async with open_kafka(
+        options(kafka.servers, topic, key="actor.id", max_request_size=4096), context(tmp_path)
+    ) as sink:
+        await sink.write(batch)
+    found = read_topic(kafka.servers, topic)
+    for key in {m.key() for m in found}:
+        mine = [m.body for m in batch.messages if m.record.envelope.actor.id.encode() == key]  # type: ignore[union-attr]
+        assert [m.value() for m in found if m.key() == key] == mine
+    assert len(found) == 1000
+
+
+async def test_a_replayed_event_says_so(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
+    """The same id again, on request: delivered, with one more header, and the body as before."""
+    async with open_kafka(options(kafka.servers, topic), context(tmp_path)) as sink:
+        await sink.write(Batch([message(1)]))
+        await sink.write(Batch([message(1, replayed=True)]))
+    first, again = read_topic(kafka.servers, topic)
+    assert (header(first, "replayed"), header(again, "replayed")) == (None, "true")
+    assert (header(again, "id"), again.value()) == ("audit_log-1", first.value())
+
+
+async def test_another_format_is_named_in_the_schema_header(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
+    """A consumer can tell from the header how to read the body."""
+    async with open_kafka(options(kafka.servers, topic, format="ocsf"), context(tmp_path)) as sink:
+        await sink.write(Batch([message(1, body=b"{}")]))
+    assert [header(m, "schema") for m in read_topic(kafka.servers, topic)] == ["ocsf"]
+
+
+async def test_a_missing_topic_is_named_and_found_once_made(kafka: MockKafka, tmp_path: Path) -> None:
+    """Writing and probing hold with a sentence that names the topic; nothing makes it behind the operator's back; then it works."""
+    wanted = options(kafka.servers, "nobody.made.it")
+    async with open_kafka(wanted, context(tmp_path)) as sink:
+        for attempt in (lambda: sink.write(Batch([message(1)])), lambda: probe_kafka(wanted, context(tmp_path))):
+            with pytest.raises(ConfigError, match=r"sink bus: .* topic nobody\.made\.it does not exist.*create it"):
+                await attempt()
+        kafka.create(wanted.topic)
+        await sink.write(Batch([message(1)]))
+    assert ids(read_topic(kafka.servers, wanted.topic)) == ["audit_log-1"]
+
+
+async def test_nobody_there_is_for_now(tmp_path: Path) -> None:
+    """Opening asks nobody; the write and the probe find no broker, which may come: RetryableError with the address."""
+    absent = options(NOBODY, "t", request_timeout="2s")
+    async with open_kafka(absent, context(tmp_path)) as sink:
+        for attempt in (lambda: sink.write(Batch([message(1)])), lambda: probe_kafka(absent, context(tmp_path))):
+            with pytest.raises(RetryableError, match=f"kafka {NOBODY}: "):
+                await attempt()
+
+
+async def test_a_cluster_that_goes_away_under_the_sink_is_for_now(tmp_path: Path) -> None:
+    """The connection was good, then every broker is gone: RetryableError, and no task or socket is left behind."""
+    with mock_kafka() as cluster:
+        cluster.create("t")
+        async with open_kafka(options(cluster.servers, "t", request_timeout="5s"), context(tmp_path)) as sink:
+            await sink.write(Batch([message(1)]))
+            cluster.stop()
+            for seq in (2, 2):
+                with pytest.raises(RetryableError, match=cluster.servers):
+                    await sink.write(Batch([message(seq)]))
+
+
+async def test_an_event_that_no_request_can_hold_is_refused_alone(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
+    """One of five is larger than max_request_size: it is named, nothing was written; the other four arrive once."""
+    messages = [message(n) for n in range(1, 6)]
+    messages[2] = message(3, body=b"x" * 5000)
+    async with open_kafka(options(kafka.servers, topic, max_request_size=4096), context(tmp_path)) as sink:
+        with pytest.raises(PermanentError, match="max_request_size is 4096") as refusal:
+            await sink.write(Batch(messages))
+        assert refusal.value.rejected == [2]
+        await sink.write(Batch([m for m in messages if m.record.seq != 3]))
+    assert ids(read_topic(kafka.servers, topic)) == [f"audit_log-{n}" for n in (1, 2, 4, 5)]
+
+
+async def test_the_probe_says_what_it_found(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
+    """A sentence for `check --online`, with nothing written."""
+    said = await probe_kafka(options(kafka.servers, topic), context(tmp_path))
+    assert said == f"topic {topic} has {PARTITIONS} partitions"
+    assert read_topic(kafka.servers, topic) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"bootstrap_servers": "kafka:0"}, "no broker"),
+        ({"bootstrap_servers": "kafka:9092,,b"}, "no broker"),
+        ({"topic": "no spaces"}, "pattern"),
+        ({"transactional_id": "x"}, "exactly_once: true"),
+        ({"sasl": {"mechanism": "PLAIN"}}, "takes username and password"),
+        ({"sasl": {"mechanism": "SCRAM-SHA-512", "username": "u", "password": "p", "token": "t"}}, "no token"),
+        ({"sasl": {"mechanism": "OAUTHBEARER", "username": "u", "password": "p"}}, "takes token"),
+        (
+            {"sasl": {"mechanism": "PLAIN", "username": "u", "password": "p", "password_file": "/p"}},
+            "exclude each other",
+        ),
+        ({"tls": {"key_file": "/k"}}, "needs cert_file"),
+    ],
+)
+def test_mistakes_of_the_configuration_have_a_sentence(more: dict[str, object], sentence: str) -> None:
+    """Each mistake alone, found before anything is opened."""
+    with pytest.raises(ValidationError, match=sentence):
+        options(str(more.pop("bootstrap_servers", "kafka:9092")), str(more.pop("topic", "t")), **more)
+
+
+def test_addresses_are_read_as_operators_write_them() -> None:
+    """A list or commas, with and without port, IPv6 in brackets."""
+    assert options("a, b:9093 ,[::1]:9094", "t").addresses == [("a", 9092), ("b", 9093), ("::1", 9094)]
+    listed = KafkaOptions.model_validate({"bootstrap_servers": ["a", "[::1]"], "topic": "t"})
+    assert listed.addresses == [("a", 9092), ("::1", 9092)]
+
+
+async def test_files_that_cannot_be_used_are_named(kafka: MockKafka, tmp_path: Path) -> None:
+    """A CA file that is absent, and one that is no PEM: ConfigError with the path, at the write."""
+    broken = tmp_path / "broken.pem"
+    broken.write_text("nothing")
+    for file in (tmp_path / "absent.pem", broken):
+        wanted = options(kafka.servers, "t", tls={"ca_file": str(file)})
+        async with open_kafka(wanted, context(tmp_path)) as sink:
+            with pytest.raises(ConfigError, match=str(file)):
+                await sink.write(Batch([message(1)]))
+
+
+def test_the_client_library_is_not_imported_before_a_sink_opens() -> None:
+    """The registry is imported in a fresh interpreter: aiokafka is not there."""
+    code = "import sys, streamer.sinks; sys.exit('aiokafka' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
