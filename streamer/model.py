@@ -103,6 +103,9 @@ class Target(msgspec.Struct, omit_defaults=True):
     name: str | None = None
 
 
+NO_DETAILS = msgspec.Raw(b"null")
+
+
 class Envelope(msgspec.Struct, kw_only=True):
     """An event and what we know about it: made once, before the journal; the public schema `streamer.envelope/1`.
 
@@ -127,7 +130,8 @@ class Envelope(msgspec.Struct, kw_only=True):
     actor: Actor | None = None
     project: Project | None = None
     targets: list[Target] = msgspec.field(default_factory=list)
-    details: msgspec.Raw | None = None
+    details: msgspec.Raw = NO_DETAILS
+    """The payload as sent; JSON `null` where there is none. (msgspec cannot decode a union with Raw.)"""
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     event: msgspec.Raw
     """Last on purpose: `raw` is then a slice of the encoded line."""
