@@ -72,6 +72,10 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     title: str
     """A few words for a human: `API key created`."""
+    noun: str
+    """What it is about: `api_key`."""
+    phrase: str
+    """What the actor did, to go on with after a name: `created the API key {target}`; see `row`."""
     severity: Severity
     """As it stands, before any rule has looked at the event."""
     outcome: Outcome
@@ -247,6 +251,15 @@ def title_of(name: str) -> str:
     return text if plain == name else f"Tenant: {text}"
 
 
+def phrase_of(name: str) -> str:
+    """`tenant.user.looked_up`: looked up the tenant's user {target}."""
+    plain = name.removeprefix("tenant.")
+    things, _, verb = plain.rpartition(".")
+    words = " ".join(_WORDS.get(word, word) for word in re.split(r"[._]+", things) if word)
+    owned = words if plain == name else f"tenant's {words}"
+    return f"{verb.replace('_', ' ')} the {owned}[ {{target}}]"
+
+
 def label_of(noun: str) -> str:
     """`scim_directory`: SCIM Directory."""
     return " ".join(_WORDS.get(word, word[:1].upper() + word[1:]) for word in noun.split("_") if word) or noun
@@ -301,11 +314,14 @@ def row(
     ocsf_when: Mapping[Condition, str] | None = None,
     ocsf_1_9: str | None = None,
     ecs: str | None = None,
+    phrase: str | None = None,
 ) -> EventType:
     """One type. What is not stated follows from its name.
 
     `noun`: what it is about; `name_at`: where the payload names that, if not under `name`; `targets`: where there is more to
-    it than one thing with an `id`; `ocsf`, `ocsf_1_9`: `class:activity`; `ecs`: the activity among its ECS types.
+    it than one thing with an `id`; `ocsf`, `ocsf_1_9`: `class:activity`; `ecs`: the activity among its ECS types;
+    `phrase`: braces hold the type of a target, or `target`, `principal`, `resource`, `error`, `type`; what stands in brackets is left out
+    where its braces find nothing.
     """
     family, action = family_and_action(name)
     noun = noun or noun_of(name)
@@ -319,6 +335,8 @@ def row(
         family=family,
         action=action,
         title=title_of(name),
+        noun=noun,
+        phrase=phrase or phrase_of(name),
         severity=severity,
         outcome=_OUTCOMES.get(name.rpartition(".")[2], "success"),
         payload=payload,
@@ -340,7 +358,8 @@ def target(
 
 def unknown(name: str) -> EventType:
     """A type that no SDK has shown us yet, by the words of its name."""
-    return row(name, None, "medium" if verb_of(name) in _MEDIUM_VERBS else "low", "configuration", name_at="name")
+    severity: Severity = "medium" if verb_of(name) in _MEDIUM_VERBS else "low"
+    return row(name, None, severity, "configuration", name_at="name", phrase="did {type}[ to {target}]")
 
 
 def _path(dotted: str) -> Path:

@@ -11,11 +11,29 @@ import msgspec
 from streamer.catalog.frame import Part
 
 
+def kind_of_resource(resource_type: str | None) -> str | None:
+    """`api.project` names a project: upstream puts the product in front."""
+    return resource_type.rpartition(".")[2] or None if resource_type else None
+
+
 class Open(msgspec.Struct, gc=False):
-    """A payload that nobody documents: any JSON. Its target is read from these two, where they are there."""
+    """A payload that nobody documents: any JSON. Its targets are read from these, where they are there; all but the first two
+    are guesses by the words that documented payloads use."""
 
     id: str | None = None
     name: str | None = None
+    group_id: str | None = None
+    principal_id: str | None = None
+    principal_type: str | None = None
+    resource_id: str | None = None
+    resource_type: str | None = None
+    role_id: str | None = None
+    role_name: str | None = None
+    user_id: str | None = None
+
+    @property
+    def resource_kind(self) -> str | None:
+        return kind_of_resource(self.resource_type)
 
 
 class Identified(Part):
@@ -241,11 +259,6 @@ class RateLimits(Part):
 class RateLimitUpdated(Part):
     id: str | None = None
     changes_requested: RateLimits | None = None
-
-
-def kind_of_resource(resource_type: str | None) -> str | None:
-    """`api.project` names a project: upstream puts the product in front."""
-    return resource_type.rpartition(".")[2] or None if resource_type else None
 
 
 class RoleCreated(Part):
