@@ -3,7 +3,7 @@
 Parameters are positional-only, so that an adapter cannot drift from its port by a name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -192,6 +192,10 @@ class Ticking(Protocol):
         """Called about once a second while idle. Raises as `write` does; a returned bookmark is stored."""
 
 
+def _unheard(_count: int, _reason: str) -> None:
+    """Where nobody counts."""
+
+
 class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a sink is told when it is opened."""
 
@@ -202,6 +206,9 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """`Journal.id`."""
     folder: Path
     """The state folder, for what a sink must keep for itself; it may be empty, and it may be lost."""
+    set_aside: Callable[[int, str], None] = _unheard
+    """(count, reason): the other side took the batch and did not store so many of its records as asked, without saying
+    which or letting us send them again. To be counted and said; it is no verdict."""
 
 
 class Enricher(Protocol):

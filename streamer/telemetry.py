@@ -36,6 +36,7 @@ Metric = Literal[
     "streamer_sink_held",
     "streamer_sink_retries_total",
     "streamer_sink_write_seconds",
+    "streamer_sink_set_aside_total",
     "streamer_dead_letters_total",
     "streamer_journal_bytes",
     "streamer_journal_max_bytes",
@@ -198,6 +199,9 @@ class Telemetry:
         self._write_seconds = Histogram(
             "streamer_sink_write_seconds", "Duration of a write that succeeded", ("sink",), registry=self.registry
         )
+        self._set_aside = counter(
+            "streamer_sink_set_aside_total", "Records that the sink took and did not store as asked", "sink"
+        )
         self._dead = counter("streamer_dead_letters_total", "Records that the sink can never take", "sink")
         self._journal_bytes = gauge("streamer_journal_bytes", "Live data in the journal")
         self._journal_max = gauge("streamer_journal_max_bytes", "journal.max_size")
@@ -316,7 +320,7 @@ class Telemetry:
         row = SinkStatus(sink, kind, acked=acked, since=self.clock())
         self.status.sinks[sink] = row
         self._sink_held.labels(sink).set(0)
-        for metric in (self._delivered, self._retries, self._dead, self._filtered):
+        for metric in (self._delivered, self._retries, self._dead, self._filtered, self._set_aside):
             metric.labels(sink)
         return row
 
@@ -356,6 +360,11 @@ class Telemetry:
     def sink_held(self, row: SinkStatus, error: str) -> None:
         if self._sink_state(row, "held", error):
             self.log.error("sink held", sink=row.sink, error=error)
+
+    def sink_set_aside(self, sink: SinkName, count: int, reason: str) -> None:
+        """What a sink reports by `SinkContext.set_aside`."""
+        self._set_aside.labels(sink).inc(count)
+        self.log.error("records set aside by the receiver", sink=sink, count=count, reason=reason)
 
     def dead_letter(self, row: SinkStatus, event_id: str, event_type: str, reason: str) -> None:
         row.dead_letters += 1

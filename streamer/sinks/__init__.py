@@ -10,7 +10,9 @@ from typing import Any
 
 from streamer.config import SinkOptions
 from streamer.ports import Sink, SinkContext
+from streamer.sinks.elasticsearch import ElasticsearchOptions, open_elasticsearch, probe_elasticsearch
 from streamer.sinks.kafka import KafkaOptions, open_kafka, probe_kafka
+from streamer.sinks.splunk_hec import SplunkHecOptions, open_splunk_hec, probe_splunk_hec
 from streamer.sinks.webhook import WebhookOptions, open_webhook, probe_webhook
 
 
@@ -27,7 +29,9 @@ class SinkType:
 
 
 SINKS: Mapping[str, SinkType] = {
+    "elasticsearch": SinkType(ElasticsearchOptions, open_elasticsearch, probe_elasticsearch),
     "kafka": SinkType(KafkaOptions, open_kafka, probe_kafka),
+    "splunk_hec": SinkType(SplunkHecOptions, open_splunk_hec, probe_splunk_hec),
     "webhook": SinkType(WebhookOptions, open_webhook, probe_webhook),
 }
 

@@ -13,10 +13,12 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from streamer import __version__
@@ -204,6 +206,8 @@ class Answer:
         return f" ({text[:300]}{'…' if len(text) > 300 else ''})" if text else ""
 
 
+Verdict = Literal["success", "retry", "permanent", "config"]
+
 _ANY_2XX = frozenset(range(200, 300))
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)}) - {501}
 
@@ -216,17 +220,25 @@ class Verdicts:
     retry: frozenset[int] = _TRANSIENT
     permanent: frozenset[int] = frozenset({400, 413, 422})
 
+    def verdict(self, status: int) -> Verdict:
+        if status in self.success:
+            return "success"
+        if status in self.retry:
+            return "retry"
+        return "permanent" if status in self.permanent else "config"
+
     def judge(self, answer: Answer, said: str | None = None) -> None:
         """Returns for a success, else raises the verdict. `said`: the part of the body that is worth repeating."""
-        status = answer.status
-        if status in self.success:
-            return
-        sentence = f"{answer.where} answered {status}{answer.says(said)}"
-        if status in self.retry:
-            raise RetryableError(sentence, retry_after=answer.retry_after)
-        if status in self.permanent:
-            raise PermanentError(sentence)
-        raise ConfigError(f"{sentence}; {_mend(status)}")
+        sentence = f"{answer.where} answered {answer.status}{answer.says(said)}"
+        match self.verdict(answer.status):
+            case "success":
+                return
+            case "retry":
+                raise RetryableError(sentence, retry_after=answer.retry_after)
+            case "permanent":
+                raise PermanentError(sentence)
+            case "config":
+                raise ConfigError(f"{sentence}; {_mend(answer.status)}")
 
 
 def _mend(status: int) -> str:
@@ -461,7 +473,20 @@ async def open_http(
         yield http
 
 
-# --- batches ---------------------------------------------------------------------------------------------------------
+# --- bodies and batches ---------------------------------------------------------------------------------------------------------
+
+
+def rfc3339(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def as_json(message: Message, is_json: bool) -> bytes:
+    """The format's bytes as a JSON value: text (CEF, LEEF) becomes a string."""
+    return message.body if is_json else as_json_string(message.body)
+
+
+def as_json_string(body: bytes) -> bytes:
+    return msgspec.json.encode(body.decode("utf-8", "replace"))
 
 
 class Taken:

@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,9 +25,12 @@ from streamer.sinks.http import (
     SecretUrlOptions,
     Taken,
     Verdicts,
+    as_json,
+    as_json_string,
     authorization,
     checked_url,
     open_http,
+    rfc3339,
     secret_at,
 )
 
@@ -116,20 +118,17 @@ def batch_webhook_id(body: bytes) -> str:
 
 # --- requests --------------------------------------------------------------------------------------------------------
 
-_encode = msgspec.json.encode
-
-
-def rfc3339(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
 
 def encode_one(message: Message, standard: bool, is_json: bool) -> bytes:
     """One event; text (CEF, LEEF) becomes a JSON string where it stands inside JSON."""
     if not standard:
         return message.body
     envelope = message.record.envelope
-    data = message.body if is_json else _encode(message.body.decode("utf-8", "replace"))
-    return b'{"type":%b,"timestamp":"%b","data":%b}' % (_encode(envelope.type), rfc3339(envelope.time).encode(), data)
+    return b'{"type":%b,"timestamp":"%b","data":%b}' % (
+        msgspec.json.encode(envelope.type),
+        rfc3339(envelope.time).encode(),
+        as_json(message, is_json),
+    )
 
 
 def encode_batch(messages: Sequence[Message], layout: Layout, standard: bool, is_json: bool) -> bytes:
@@ -138,7 +137,7 @@ def encode_batch(messages: Sequence[Message], layout: Layout, standard: bool, is
     if layout == "ndjson":
         return b"\n".join(parts) + b"\n"
     if not (standard or is_json):
-        parts = [_encode(part.decode("utf-8", "replace")) for part in parts]
+        parts = [as_json_string(part) for part in parts]
     return b"[" + b",".join(parts) + b"]"
 
 
