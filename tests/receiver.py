@@ -9,25 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from streamer.model import (
-    Actor,
-    Batch,
-    Envelope,
-    EventId,
-    Message,
-    Project,
-    Record,
-    Seq,
-    Severity,
-    SinkName,
-    SourceName,
-    encode_envelope,
-)
+from streamer.model import Batch, Message, Seq, SinkName
 from streamer.ports import SinkContext, SinkPosition
+from tests.records import record
 
 AT = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -102,37 +89,14 @@ def context(folder: Path, name: str = "out") -> SinkContext:
 def message(
     n: int = 1,
     *,
-    type: str = "api_key.created",
-    severity: Severity = "medium",
     at: datetime | None = None,
-    source: str = "acme",
-    id: str | None = None,
-    name: str = "Zoë",
     replayed: bool = False,
     body: Callable[[bytes], bytes] = lambda line: line,
+    **changes: Any,
 ) -> Message:
-    moment = at or AT + timedelta(seconds=n)
-    event_id = EventId(f"audit_log-{n:024d}" if id is None else id)
-    event = {"id": event_id, "type": type, "effective_at": int(moment.timestamp()), type: {"id": "key_1"}}
-    line = encode_envelope(
-        Envelope(
-            id=event_id,
-            source=SourceName(source),
-            listing="organization",
-            type=type,
-            family=type.partition(".")[0],
-            action=type.partition(".")[2],
-            known=True,
-            time=moment,
-            observed_at=moment + timedelta(seconds=30),
-            outcome="success",
-            severity=severity,
-            actor=Actor(type="user", id="user-1", email="zoe@example.com", name=name),
-            project=Project(id="proj_1", name="Alpha"),
-            event=msgspec.Raw(msgspec.json.encode(event)),
-        )
-    )
-    return Message(Record(Seq(n), line), body(line), replayed)
+    """Event `n`, a second after the one before it; `changes` replace fields of its envelope."""
+    made = record(n, time=at or AT + timedelta(seconds=n), **changes)
+    return Message(made, body(made.line), replayed)
 
 
 def batch(count: int = 3, **kwargs: Any) -> Batch:
