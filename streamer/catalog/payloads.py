@@ -219,6 +219,10 @@ class OrganizationChanges(Part):
     usage_dashboard_visibility: str | None = None
     """`ANY_ROLE`, `OWNERS`."""
 
+    @property
+    def shown_name(self) -> str | None:
+        return self.title or self.name
+
 
 class OrganizationUpdated(Part):
     id: str | None = None
@@ -229,6 +233,10 @@ class ProjectData(Part):
     name: str | None = None
     title: str | None = None
     """What the dashboard shows."""
+
+    @property
+    def shown_name(self) -> str | None:
+        return self.title or self.name
 
 
 class ProjectCreated(Part):
