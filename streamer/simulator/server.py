@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -33,15 +33,19 @@ from streamer.simulator.answers import (
     wrong_key,
 )
 from streamer.simulator.company import Draw
-from streamer.simulator.faults import Switchboard, Where
+from streamer.simulator.directory import Directory
+from streamer.simulator.faults import Switchboard
+from streamer.simulator.lists import COSTS, COSTS_PATH, LISTS, List
 from streamer.simulator.options import SimulatorOptions
-from streamer.simulator.pages import Parameters, concatenated, indented, listing_asked, page_body, read_query
+from streamer.simulator.pages import concatenated, indented, listing_asked, page_body, read_query
+from streamer.simulator.parameters import Parameters
 from streamer.simulator.store import UnknownCursor
 from streamer.simulator.upstream import Upstream
 from streamer.stop import Stop
 
 MAX_REQUEST_LINE = 65_536
 """All event types in one query string are longer than the usual limit."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON_HEADERS = {"Content-Type": "application/json"}
 DRIPS = 10
 """A slow body comes in so many pieces."""
@@ -68,6 +72,12 @@ class Simulator:
         """`clock`: Unix seconds; what the simulator takes for now."""
         self.options = options or SimulatorOptions()
         self.upstream = Upstream(self.options, clock)
+        self.directory = Directory(
+            self.upstream.company,
+            self.options.scopes,
+            self.options.requests_per_minute,
+            self.options.failing_projects,
+        )
         self.stats = Stats()
         self.api_keys = set(self.options.api_keys)
         self.base_url = ""
@@ -99,19 +109,35 @@ class Simulator:
         application = web.Application()
         control.add_routes(application, self)
         application.router.add_get("/v1/organization/audit_logs", self._audit_logs)
+        for entry in LISTS:
+            application.router.add_get("/v1" + entry.path, self._listing(entry))
+        application.router.add_get("/v1" + COSTS_PATH, self._costs)
         application.router.add_route("*", "/{path:.*}", self._nowhere)
         return application
 
     async def _audit_logs(self, request: web.Request) -> web.StreamResponse:
         parameters = _parameters(request)
         try:
-            where: Where = listing_asked(parameters)
+            where: str = listing_asked(parameters)
         except Refusal:
             where = "organization"
         return await self._respond(request, where, lambda: self._page(parameters))
 
+    def _listing(self, entry: List) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await self._respond(
+                request,
+                entry.name,
+                lambda: self.directory.read(entry, request.match_info, _parameters(request), self._clock()),
+            )
+
+        return handle
+
+    async def _costs(self, request: web.Request) -> web.StreamResponse:
+        return await self._respond(request, COSTS, lambda: self.directory.costs(_parameters(request), self._clock()))
+
     async def _nowhere(self, request: web.Request) -> web.StreamResponse:
-        return await self._respond(request, "directory", lambda: not_found(request.method, request.path))
+        return await self._respond(request, "nowhere", lambda: not_found(request.method, request.path))
 
     def _page(self, parameters: Parameters) -> Answer:
         listing = listing_asked(parameters)
@@ -143,7 +169,7 @@ class Simulator:
         if key not in self.api_keys:
             raise Refusal(wrong_key())
 
-    async def _respond(self, request: web.Request, where: Where, produce: Callable[[], Answer]) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, where: str, produce: Callable[[], Answer]) -> web.StreamResponse:
         """The key, the faults, then the answer."""
         stats, faults = self.stats, self.faults
         stats.requests += 1
@@ -165,7 +191,7 @@ class Simulator:
         finally:
             stats.concurrent -= 1
 
-    async def _send(self, request: web.Request, where: Where, answer: Answer) -> web.StreamResponse:
+    async def _send(self, request: web.Request, where: str, answer: Answer) -> web.StreamResponse:
         headers = {**answer.headers, **self._common_headers(where)}
         body = answer.body
         if self.options.gzip and "gzip" in request.headers.get("Accept-Encoding", ""):
@@ -203,7 +229,7 @@ class Simulator:
             request.transport.abort()
         return web.Response(status=500)
 
-    def _common_headers(self, where: Where) -> dict[str, str]:
+    def _common_headers(self, where: str) -> dict[str, str]:
         now = self._clock()
         if (offset := self.faults.strikes("clock_offset", where)) is not None:
             date = http_date(now + float(offset))
