@@ -31,7 +31,7 @@ class SimulatorOptions(BaseModel):
     rate: float = Field(default=0, ge=0, le=10_000, description="Events a second that come into being while it runs.")
     profile: Profile = Field(
         default="company",
-        description="company: a working company, its story and every event type; story: a quiet company and the story; "
+        description="company: a working company, its story and, from 300 events on, every type; story: a quiet company and the story; "
         "quiet: nothing that should alarm anybody; bulk: events of about 950 bytes, for measurements.",
     )
     seed: int = Field(default=1, description="The same seed makes the same company and the same events.")

@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 from aiohttp import web
 
+from streamer.errors import ConfigError
 from streamer.simulator import control
 from streamer.simulator.answers import (
     READ_AUDIT_LOGS,
@@ -92,14 +93,18 @@ class Simulator:
 
     @asynccontextmanager
     async def serve(self, port: int | None = None) -> "AsyncIterator[Simulator]":
-        """`port`: instead of the option's."""
+        """`port`: instead of the option's. Raises ConfigError where it cannot listen."""
+        host, port = self.options.host, self.options.port if port is None else port
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1, max_line_size=MAX_REQUEST_LINE)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self.options.host, self.options.port if port is None else port)
-            await site.start()
-            host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
-            self.base_url = f"http://{host}:{runner.addresses[0][1]}/v1"
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise ConfigError(f"the simulator cannot listen on {host}:{port}: {reason}; choose another") from None
+            name = f"[{host}]" if ":" in host else host
+            self.base_url = f"http://{name}:{runner.addresses[0][1]}/v1"
             yield self
         finally:
             self._stop.set()
@@ -256,7 +261,7 @@ def _parameters(request: web.Request) -> Parameters:
 
 
 def serve(options: SimulatorOptions) -> None:
-    """Serve until SIGTERM or SIGINT. The base URL is the first line of standard output."""
+    """Serve until SIGTERM or SIGINT. The base URL is the first line of standard output. Raises ConfigError."""
     with asyncio.Runner() as runner:
         runner.run(_serve(options))
 
