@@ -31,6 +31,8 @@ from streamer.model import (
     encode_envelope,
 )
 from streamer.schema import envelope_schema
+from streamer.simulator.company import make_company
+from streamer.simulator.story import Story
 from tests.shared_folder import find_shared
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -623,6 +625,18 @@ def test_every_type_with_the_least_payload(name: str) -> None:
         envelope = decoded({"id": "a", "type": name, "effective_at": 1, name: payload}).envelope
         assert (envelope.known, envelope.targets) == (True, [])
         assert (envelope.family, envelope.severity, envelope.outcome) == (row.family, row.severity, row.outcome)
+
+
+def test_the_simulators_company_is_known_whole() -> None:
+    """Goal: what the simulator tells of every type, the decoder knows, targets included. Method: a history with each type in it."""
+    story = Story(make_company(3, 1_700_000_000), 3, "company")
+    seen = set()
+    for _, event in story.history(1000, 1_690_000_000, 1_700_000_000, lambda at, _: at):
+        found = decoded(event.raw)
+        assert (found.event, found.unknowns) == (event, None)
+        assert found.envelope.targets or found.envelope.family in {"login", "logout"}, event.type
+        seen.add(event.type)
+    assert seen == set(TYPES)
 
 
 # --- anything at all ---------------------------------------------------------------------------------------------------

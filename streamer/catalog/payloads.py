@@ -4,6 +4,7 @@ Field for field those of the official SDK; a field it does not have says where i
 null. `data` is what a creation was given, `changes_requested` what an update was asked for; neither is the resulting state.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -305,6 +306,7 @@ class AssignedRole(NamedTuple):
     name: str | None
 
 
+@lru_cache(maxsize=64)  # a row asks twice, for the id and for the name
 def assigned_role(assignment_id: str | None) -> AssignedRole:
     """The role in a composite `role_assignment_<role id>__<resource type>__<resource id>_<principal id>`.
 
