@@ -268,6 +268,12 @@ class SinkOptions(Strict):
     batch: BatchOptions = BatchOptions()
     start: Literal["earliest", "latest"] = "earliest"
 
+    @property
+    def oldest_accepted_s(self) -> float | None:
+        """The age in seconds beyond which the store refuses or redates an event; None: it takes any. For a warning at start where a backfill reaches
+        further back."""
+        return None
+
 
 class DirectoryOptions(Strict):
     """Names from the Admin API."""

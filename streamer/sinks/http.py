@@ -13,7 +13,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from streamer import __version__
 from streamer.config import Duration, FormatName, Secret, SinkOptions, Url, one_secret, show_duration
 from streamer.errors import ConfigError, PermanentError, RetryableError
-from streamer.model import Batch, Message, Record
+from streamer.model import EPOCH, Batch, Message, Record
 from streamer.ports import SinkContext
 from streamer.retry import parse_retry_after
 from streamer.sinks.tls import Tls, TlsOptions
@@ -78,6 +78,10 @@ class HttpOptions(SinkOptions):
                 raise ValueError(f"header {name} is there twice; keep one")
             seen.add(name.lower())
         return self
+
+
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1024)]
+"""A text that can stand in a header."""
 
 
 class HttpAuthOptions(HttpOptions):
@@ -476,6 +480,10 @@ async def open_http(
 # --- bodies and batches ---------------------------------------------------------------------------------------------------------
 
 
+def unix_nanos(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def rfc3339(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
@@ -511,11 +519,11 @@ class Taken:
             self._records.pop(id(message.record), None)
 
 
-def too_large(sizes: Iterable[int], limit: int, store: str) -> None:
+def too_large(sizes: Iterable[int], limit: int, what: str) -> None:
     """PermanentError that names the entries over a limit which the store answers by cutting or refusing."""
     over = [i for i, size in enumerate(sizes) if size > limit]
     if over:
-        raise PermanentError(f"too large: {store} takes at most {limit} bytes an entry", rejected=over)
+        raise PermanentError(f"too large: {what} takes at most {limit} bytes", rejected=over)
 
 
 def check_request(body: bytes, limit: int, store: str) -> bytes:
