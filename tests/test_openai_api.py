@@ -262,6 +262,8 @@ async def test_a_hostile_server_cannot_make_us_log_the_key_or_a_new_line() -> No
         (reply(gzip.compress(bytes(MAX_BODY + 1)), Content_Encoding="gzip"), "more than 32 MiB when decompressed"),
         (reply(gzip.compress(bytes(1 << 20)) * 33, Content_Encoding="gzip"), "more than 32 MiB when decompressed"),
         (reply(bytes(MAX_BODY + 1)), "more than 32 MiB"),
+        (reply(b"{", length=MAX_BODY + 1), "more than 32 MiB"),
+        (reply(gzip.compress(b"") * 100_000, Content_Encoding="gzip"), "more than 100 members"),
         (reply(b'{"data":[', length=100) + CUT, "cut short"),
         (CUT, "closed the connection without an answer"),
         (b"SSH-2.0-OpenSSH_9.9\r\n\r\n" + CUT, "not HTTP"),
@@ -576,6 +578,19 @@ def test_options_in_force_hide_secrets() -> None:
     assert "pass-word" not in shown
     assert "http://proxy:3128" in shown
     assert "base_url: https://api.openai.com/v1" in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://[::1]:8080/v1/", "http://[::1]:8080/v1"),
+        ("https://eu.api.openai.com", "https://eu.api.openai.com"),
+        ("https://bücher.example/v 1", "https://xn--bcher-kva.example/v%201"),
+    ],
+)
+def test_addresses_as_they_are_used(given: str, used: str) -> None:
+    """Goal: any valid address can be asked. Method: IPv6, no path, and characters that have to be encoded."""
+    assert made(given).base_url == used
 
 
 def test_a_bad_option_does_not_show_its_neighbours() -> None:

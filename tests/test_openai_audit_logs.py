@@ -14,7 +14,7 @@ from streamer.errors import ConfigError, RetryableError
 from streamer.model import Event, Listing, SourceName, Window
 from streamer.ports import Source, WindowTooLarge
 from streamer.sources import SOURCES
-from streamer.sources.openai_audit_logs import EMPTY_ASKS, EMPTY_PAGES, Walk
+from streamer.sources.openai_audit_logs import EMPTY_ASKS, EMPTY_PAGES, MAX_PAGES, Walk
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import Page
 from streamer.telemetry import Telemetry
@@ -295,6 +295,15 @@ async def test_empty_pages_with_new_cursors_are_followed_but_not_for_ever() -> N
     async with source(script(*few, reply(page([], True, "one more")))) as (acme, _):
         with pytest.raises(RetryableError, match="empty pages in a row"):
             await acme.walk("organization", Window(10, 20), 100)
+
+
+async def test_a_window_without_an_end_is_given_up() -> None:
+    """Goal: pages that lead on for ever do not fill the memory. Method: a second whose every page has a new event and a new cursor."""
+    walk = Walk("here", "organization", Window(10, 11), 5, frozenset())
+    with pytest.raises(RetryableError, match=f"{MAX_PAGES} pages of one window promise more events"):
+        for number in range(MAX_PAGES + 1):
+            walk.take(Page([event(number, 10)], True, str(number)), "request r")
+    assert len(walk.events) == MAX_PAGES
 
 
 async def test_without_any_cursor_time_leads_on() -> None:

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 MAX_BODY = 32 << 20
 """Bytes of a response body, before and after decompression. A page of 100 events has about 100 KiB."""
+MAX_GZIP_MEMBERS = 100
+"""A gzip body may be several, one after the other; each costs a copy of what follows."""
 MAX_SAID = 300
 """Characters of the server's own words that an error repeats."""
 KEEPALIVE_S = 75.0
@@ -177,24 +179,25 @@ class BadBody(Exception):  # `map_errors` makes the verdict of it
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    size, pieces = 0, []
+    pieces, size = list[bytes](), 0
+    announced = response.content_length or 0
     async for piece in response.content.iter_any():
+        pieces.append(piece)
         size += len(piece)
-        if size > MAX_BODY:
+        if max(size, announced) > MAX_BODY:
             response.close()
             raise BadBody(f"a body of more than {MAX_BODY >> 20} MiB")
-        pieces.append(piece)
     body = b"".join(pieces)
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    return decompress(body, encoding) if encoding not in ("", "identity") else body
+    encoding = response.headers.get("Content-Encoding", "")
+    return body if encoding.strip().lower() in ("", "identity") else decompress(body, encoding)
 
 
 def decompress(body: bytes, encoding: str) -> bytes:
     """BadBody when it is cut, corrupt, in a coding we did not ask for, or larger than MAX_BODY inside."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise BadBody(f"a body in the content coding {clean(encoding)!r}, which was not asked for")
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        raise BadBody(f"a body in the content coding {encoding!r}, which was not asked for")
     whole = b""
-    while True:
+    for _ in range(MAX_GZIP_MEMBERS):
         stream = zlib.decompressobj(wbits=47)  # gzip or zlib, whichever it is
         try:
             whole += stream.decompress(body, MAX_BODY + 1 - len(whole))
@@ -204,9 +207,10 @@ def decompress(body: bytes, encoding: str) -> bytes:
             raise BadBody(f"a body of more than {MAX_BODY >> 20} MiB when decompressed")
         if not stream.eof:
             raise BadBody("a compressed body that is cut short")
-        body = stream.unused_data  # a gzip file may have several members
+        body = stream.unused_data
         if not body:
             return whole
+    raise BadBody(f"a compressed body of more than {MAX_GZIP_MEMBERS} members")
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
@@ -232,7 +236,9 @@ def map_errors(where: str, options: OpenAIAuditLogsOptions, key: str, request: s
             raise ConfigError(f"{sentence}; check proxy, its user and password") from None
         raise RetryableError(f"{sentence}; check the proxy if it stays") from None
     except BadBody as error:
-        raise RetryableError(f"{where}: {host} sent {error} {asked}; the request is made again") from None
+        raise RetryableError(
+            f"{where}: {host} sent {clean(str(error), key)} {asked}; the request is made again"
+        ) from None
     except TimeoutError:
         limits = options.timeouts
         raise RetryableError(
@@ -377,7 +383,9 @@ def _message(tree: Any) -> str:
 
 def clean(text: str, *secrets: str) -> str:
     """Foreign text for a log line: one line, printable, short, and without anything that looks like a key."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    text = " ".join(text.split())
     for secret in secrets:
         text = text.replace(secret, "***")
     text = re.sub(r"\bsk-[\w*.-]+", "sk-***", text)

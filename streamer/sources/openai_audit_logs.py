@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 PATH = "organization/audit_logs"
 PAGE = 100
 """Events a page; the most that upstream gives."""
-EMPTY_ASKS = 4
+EMPTY_ASKS = 5
 """An empty page that promises more, without a new cursor, is asked for so many times in all before it is believed."""
 EMPTY_PAGES = 20
 """Empty pages in a row, each with a new cursor, that a walk follows."""
+MAX_PAGES = 2000
+"""Of a walk. A window that is wider than a second is given back long before; no second of an audit log holds so much."""
 DAY = 86_400
 FIRST_YEAR = 1_577_836_800
 """2020-01-01: before the audit log existed. `oldest` looks below it once, in case a stand-in has older events."""
@@ -192,7 +194,7 @@ class Walk:
         """The first of each kind, in a few words."""
         self._window, self._limit, self._types = window, limit, types
         self._cursors: set[str] = set()
-        self._empty_asks = self._empty_pages = 0
+        self._pages = self._empty_asks = self._empty_pages = 0
         self._by_time = False
         self._request = ""
         self._answered = False
@@ -222,6 +224,9 @@ class Walk:
             self._go_on(page.last_id or _usable_id(events[-1]), new)
         else:
             self._go_on_from_nothing(page.last_id)
+        self._pages += 1
+        if self.unfinished and self._pages >= MAX_PAGES:
+            raise self._contradiction(f"{MAX_PAGES} pages of one window promise more events")
 
     def _check(self, page: Page, events: list[Event]) -> None:
         """The page against what was asked for. An event too many is kept: it is an event."""

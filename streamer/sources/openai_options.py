@@ -12,11 +12,13 @@ from streamer.model import Listing, SourceName
 
 
 def _askable(text: str) -> str:
+    """Percent-encoded, its host in ASCII."""
     try:
-        (URL(text).host or "").encode("idna")
+        url = URL(text)
+        (url.host or "").encode("idna")
     except ValueError:
         raise ValueError("is not a URL that can be asked; check its host and port") from None
-    return text
+    return str(url).rstrip("/")
 
 
 def _bare(text: str) -> str:
