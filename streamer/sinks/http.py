@@ -194,7 +194,7 @@ class Answer:
     """What a server said."""
 
     where: str
-    """Its origin: scheme, host and port; the rest of a URL may be a secret."""
+    """The sink and the server's origin: scheme, host and port; the rest of a URL may be a secret."""
     status: int
     body: bytes = b""
     retry_after: float | None = None
@@ -320,23 +320,23 @@ def is_private(text: str) -> bool:
     return not address.is_global or address.is_multicast
 
 
-def _refused(name: str, address: str) -> ConfigError:
+def _refused(sink: str, host: str, address: str) -> ConfigError:
     return ConfigError(
-        f"{name} is at {address}, which private_addresses: refuse forbids; use another receiver, or set it to allow"
+        f"{sink}: {host} is at {address}, which private_addresses: refuse forbids; use another receiver, or set it to allow"
     )
 
 
-def _refuse_literal(host: str) -> None:
+def _refuse_literal(sink: str, host: str) -> None:
     """An address in the URL is never resolved, so the resolver cannot see it."""
     try:
         private = is_private(host)
     except ValueError:
         return
     if private:
-        raise _refused(host, host)
+        raise _refused(sink, host, host)
 
 
-def _public_resolver() -> "AbstractResolver":
+def _public_resolver(sink: str) -> "AbstractResolver":
     import aiohttp
 
     class PublicResolver(aiohttp.ThreadedResolver):
@@ -348,7 +348,7 @@ def _public_resolver() -> "AbstractResolver":
             found = await super().resolve(host, port, family)
             for result in found:
                 if is_private(result["host"]):
-                    raise _refused(host, result["host"])
+                    raise _refused(sink, host, result["host"])
             return found
 
     return PublicResolver()
@@ -402,9 +402,9 @@ class Http:
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], hide: Sequence[str]
     ) -> Answer:
         parts = urlsplit(url)
-        where = f"{parts.scheme}://{parts.netloc}"
+        where = f"{self._name}: {parts.scheme}://{parts.netloc}"
         if self._options.private_addresses == "refuse":
-            _refuse_literal(parts.hostname or "")
+            _refuse_literal(self._name, parts.hostname or "")
         all_headers, hidden = self._reveal()
         all_headers.update(headers)
         target: dict[str, Any] = {"allow_redirects": False, "headers": all_headers}
@@ -461,7 +461,9 @@ async def open_http(
     connector = aiohttp.TCPConnector(
         limit=4,
         keepalive_timeout=15,
-        resolver=_public_resolver() if options.private_addresses == "refuse" else aiohttp.ThreadedResolver(),
+        resolver=_public_resolver(f"sinks.{context.name}")
+        if options.private_addresses == "refuse"
+        else aiohttp.ThreadedResolver(),
     )
     async with aiohttp.ClientSession(
         connector=connector,

@@ -110,7 +110,7 @@ def encode(message: Message, options: SyslogOptions, hostname: str) -> bytes:
 class SyslogSink:
     def __init__(self, options: SyslogOptions, context: SinkContext) -> None:
         self._options = options
-        self._where = f"{options.host}:{options.port}"
+        self._where = f"sinks.{context.name}: {options.host}:{options.port}"
         self._hostname = header_text(options.hostname or socket.gethostname(), 255)
         self._tls = Tls(f"sinks.{context.name}.tls", options.tls) if options.tls is not None else None
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
