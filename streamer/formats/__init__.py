@@ -6,6 +6,7 @@ from typing import assert_never
 
 from streamer.config import FormatName
 from streamer.formats.cef import CefFormat
+from streamer.formats.ecs import EcsFormat
 from streamer.formats.envelope import EnvelopeFormat, RawFormat
 from streamer.formats.leef import LeefFormat
 from streamer.ports import Format
@@ -24,7 +25,9 @@ def make_format(name: FormatName, organizations: Mapping[str, str] = _NONE) -> F
             return CefFormat(organizations)
         case "leef":
             return LeefFormat(organizations)
-        case "ocsf" | "ecs":
+        case "ecs":
+            return EcsFormat(organizations)
+        case "ocsf":
             raise NotImplementedError(name)
         case _:
             assert_never(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from streamer.catalog import Condition, EventType, lookup
+from streamer.catalog import Condition, EventType, Ocsf, lookup
 from streamer.model import EPOCH, Envelope, Record, Target
 
 PEOPLE = frozenset({"service_account", "user", "workload_identity_principal"})
@@ -82,6 +82,14 @@ class Subject:
         code, message = self.details.get("error_code"), self.details.get("error_message")
         return (code if isinstance(code, str) else None), (message if isinstance(message, str) else None)
 
+    @property
+    def ocsf(self) -> Ocsf:
+        """Its class and activity, which the payload may move."""
+        for condition, moved in self.row.ocsf_when.items():
+            if self.holds(condition):
+                return moved
+        return self.row.ocsf
+
     def holds(self, condition: Condition) -> bool:
         match condition:
             case "group_principal":
@@ -126,7 +134,9 @@ def original(envelope: Envelope) -> str | None:
 def payload(envelope: Envelope) -> bytes | None:
     """The payload's JSON."""
     raw = bytes(envelope.details)
-    return raw if raw != _NULL else None
+    if raw == _NULL:
+        return None
+    return raw if raw.isascii() else raw.decode(errors="replace").encode()
 
 
 def ip_version(address: str | None) -> int | None:
