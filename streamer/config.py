@@ -400,7 +400,7 @@ def show_path(path: Path_) -> str:
 def _overrides(env: Mapping[str, str], data: dict[str, Any]) -> Iterator[str]:
     """Put `STREAMER_A__B=value` at a.b; yields what cannot be put anywhere."""
     for name, value in sorted(env.items()):
-        if not name.startswith("STREAMER_"):
+        if not name.startswith("STREAMER_") or name == "STREAMER_CONFIG_FILE":
             continue
         *parents, leaf = name.removeprefix("STREAMER_").lower().split("__")
         node = data

@@ -50,8 +50,11 @@ class Source(Protocol):
     async def oldest(self, listing: Listing, /) -> int | None:
         """A Unix second at or before the oldest visible event and at most a day before it; None if there is no event."""
 
+    async def look(self, listing: Listing, /) -> str:
+        """What one small request shows of a listing, in a few words. Raises as `walk` does."""
+
     def now(self) -> float:
-        """The time at upstream, in Unix seconds: our clock, corrected by theirs."""
+        """The time at upstream, in Unix seconds: our clock, corrected by theirs once they have answered."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

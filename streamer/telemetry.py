@@ -3,6 +3,7 @@
 Never a payload, never a secret. The same methods keep the rows that `/status` and the status page show.
 """
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -133,6 +134,11 @@ class Status:
         }
 
 
+def _told(error: str | None) -> str | None:
+    """A sentence without the ids of its request: what changes at every try is no change of state."""
+    return error and re.sub(r"\((our )?request [^)]*\)", "", error)
+
+
 class Telemetry:
     """Counts, rows and log lines. Has its own registry, so that two daemons in one process do not mix."""
 
@@ -211,10 +217,8 @@ class Telemetry:
 
     # --- listings ----------------------------------------------------------------------------------------------------
 
-    def listing_opened(
-        self, source: SourceName, listing: Listing, poll_interval: float, watermark: int
-    ) -> ListingStatus:
-        row = ListingStatus(source, listing, poll_interval=poll_interval, watermark=watermark, since=self.clock())
+    def listing_opened(self, source: SourceName, listing: Listing, poll_interval: float) -> ListingStatus:
+        row = ListingStatus(source, listing, poll_interval=poll_interval, since=self.clock())
         self.status.listings[(source, listing)] = row
         self._source_held.labels(source, listing).set(0)
         self._received.labels(source, listing)
@@ -223,7 +227,7 @@ class Telemetry:
 
     def _listing_state(self, row: ListingStatus, state: ListingState, error: str | None) -> bool:
         """True when the state changed: then, and only then, a line is logged."""
-        changed = row.state != state or (state == "held" and row.error != error)
+        changed = row.state != state or (state == "held" and _told(row.error) != _told(error))
         if row.state != state:
             row.since = self.clock()
         row.state, row.error = state, error
@@ -325,7 +329,7 @@ class Telemetry:
         return row
 
     def _sink_state(self, row: SinkStatus, state: SinkState, error: str | None) -> bool:
-        changed = row.state != state or (state == "held" and row.error != error)
+        changed = row.state != state or (state == "held" and _told(row.error) != _told(error))
         if row.state != state:
             row.since = self.clock()
         row.state, row.error = state, error
