@@ -10,6 +10,7 @@ from typing import Any
 
 from streamer.config import SinkOptions
 from streamer.ports import Sink, SinkContext
+from streamer.sinks.archive import ArchiveOptions, open_archive, probe_archive
 from streamer.sinks.datadog import DatadogOptions, open_datadog, probe_datadog
 from streamer.sinks.elasticsearch import ElasticsearchOptions, open_elasticsearch, probe_elasticsearch
 from streamer.sinks.file import FileOptions, open_file, probe_file
@@ -37,6 +38,7 @@ class SinkType:
 
 
 SINKS: Mapping[str, SinkType] = {
+    "archive": SinkType(ArchiveOptions, open_archive, probe_archive),
     "datadog": SinkType(DatadogOptions, open_datadog, probe_datadog),
     "elasticsearch": SinkType(ElasticsearchOptions, open_elasticsearch, probe_elasticsearch),
     "file": SinkType(FileOptions, open_file, probe_file),
