@@ -253,12 +253,15 @@ class BatchOptions(Strict):
 
 
 FormatName = Literal["envelope", "raw", "ocsf", "ecs", "cef", "leef"]
+OcsfVersion = Literal["1.8.0", "1.9.0"]
 
 
 class SinkOptions(Strict):
     """What every sink takes; the adapter's own options extend it and narrow `type` to its name."""
 
     format: FormatName = "envelope"
+    ocsf_version: OcsfVersion = "1.8.0"
+    """Of the format `ocsf`; 1.9.0 has classes of its own for users and roles."""
     event: Literal["keep", "string", "drop"] = "keep"
     """`event` of an envelope as an object, as a JSON string (for stores that cannot hold keys with dots), or left out."""
     where: Where = Where()

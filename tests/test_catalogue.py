@@ -143,7 +143,7 @@ def columns(row: EventType) -> dict[str, object]:
         "ocsf_severity": row.severity.capitalize(),
         "ocsf_entity_type_id": entity_id,
         "ocsf_entity_type": entity,
-        "ocsf_1_9": "{}:{}".format(*row.ocsf_1_9),
+        "ocsf_1_9": f"{row.ocsf_1_9.class_uid}:{row.ocsf_1_9.activity_id}",
         "ecs_category": " ".join(row.ecs.category),
         "ecs_type": " ".join(row.ecs.type),
         "ecs_action": row.ecs.action,
@@ -188,6 +188,17 @@ def test_ocsf_names_are_those_of_its_schema() -> None:
         assert theirs["caption"] == caption
         captions = theirs["attributes"]["activity_id"]["e"]
         assert {str(number): name for number, name in _ACTIVITIES[class_uid].items()}.items() <= captions.items()
+
+
+def test_ocsf_1_9_names_are_those_of_its_schema() -> None:
+    """Goal: class and activity names exist in OCSF 1.9, variants too. Method: every row against its schema."""
+    classes = shared_json("checks/ocsf/ocsf-1.9.0-dev.json")["classes"]
+    for row in TYPES.values():
+        for event in (row.ocsf_1_9, *row.ocsf_1_9_when.values()):
+            theirs = classes[str(event.class_uid)]
+            assert event.class_name == theirs["caption"]
+            if event.activity_id != catalog.OCSF_OTHER:
+                assert theirs["attributes"]["activity_id"]["e"][str(event.activity_id)] == event.activity_name
 
 
 def test_payload_dependent_classes() -> None:

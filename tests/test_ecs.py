@@ -1,8 +1,6 @@
 """ECS: every document clean under the checker of ECS 9.4.0, and the facts in their fields."""
 
-import importlib.util
 import json
-from types import ModuleType
 from typing import Any
 
 import orjson
@@ -15,24 +13,14 @@ from streamer.formats import make_format
 from streamer.model import Envelope, Geo, Record, Seq, encode_envelope
 from tests import every_type, records
 from tests.every_type import ORGANIZATIONS, as_record, full, minimal, session
-from tests.shared_folder import shared_file, shared_json
+from tests.shared_checks import ecs_checker
 
 ECS = make_format("ecs", ORGANIZATIONS)
 
 
-def shared_module(path: str) -> ModuleType:
-    """A program of the folder beside the repository, as a module."""
-    spec = importlib.util.spec_from_file_location("shared_check", shared_file(path))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def checker() -> Any:
-    return shared_module("checks/ecs/check_ecs.py").Checker(shared_json("checks/ecs/ecs-9.4.0-all.json"))
+    return ecs_checker()
 
 
 def document(record: Record) -> Any:

@@ -8,12 +8,13 @@ which an index template maps as `flattened` (its keys are upstream's, without en
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import orjson
 
 from streamer.catalog import SEVERITY_NUMBERS
 from streamer.formats.line import sentence
 from streamer.formats.subject import Subject, ip_version, original, payload
-from streamer.model import Actor, Geo, Project, Record, Target
+from streamer.model import Actor, Geo, Record, Target
 
 Document = dict[str, Any]
 
@@ -161,7 +162,7 @@ def _add_target(user: Document, document: Document, subject: Subject, people: li
         user["target"] = target
 
 
-def _identified(target: Target | Project) -> Document:
+def _identified(target: Target) -> Document:
     found: Document = {}
     if target.id:
         found["id"] = target.id
@@ -192,9 +193,9 @@ def _own(subject: Subject) -> Document:
         if actor.ja4:
             said["session"] = {"ja4": actor.ja4}
     if (project := envelope.project) is not None:
-        own["project"] = _identified(project)
+        own["project"] = msgspec.to_builtins(project)
     if envelope.targets:
-        own["targets"] = [{"type": target.type, **_identified(target)} for target in envelope.targets]
+        own["targets"] = msgspec.to_builtins(envelope.targets)
     if (body := payload(envelope)) is not None:
         held = orjson.Fragment(body)
         own["details"] = held if body[:1] == b"{" else {"value": held}

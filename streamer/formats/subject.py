@@ -85,10 +85,14 @@ class Subject:
     @property
     def ocsf(self) -> Ocsf:
         """Its class and activity, which the payload may move."""
-        for condition, moved in self.row.ocsf_when.items():
-            if self.holds(condition):
-                return moved
-        return self.row.ocsf
+        return self._moved(self.row.ocsf_when) or self.row.ocsf
+
+    @property
+    def ocsf_1_9(self) -> Ocsf:
+        return self._moved(self.row.ocsf_1_9_when) or self.row.ocsf_1_9
+
+    def _moved(self, when: Mapping[Condition, Ocsf]) -> Ocsf | None:
+        return next((variant for condition, variant in when.items() if self.holds(condition)), None) if when else None
 
     def holds(self, condition: Condition) -> bool:
         match condition:
