@@ -195,6 +195,15 @@ class Ticking(Protocol):
         """Called about once a second while idle. Raises as `write` does; a returned bookmark is stored."""
 
 
+@runtime_checkable
+class Finishing(Protocol):
+    """A sink that keeps something open, and can close it early."""
+
+    async def finish(self) -> Bookmark | None:
+        """Called when everything was delivered and nothing more will come (`run --once`). Raises as `write` does; a returned bookmark is stored.
+        After a stop or a crash it is not called."""
+
+
 def _unheard(_count: int, _reason: str) -> None:
     """Where nobody counts."""
 

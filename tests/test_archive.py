@@ -14,17 +14,23 @@ import duckdb
 import msgspec
 import pytest
 
+from streamer.delivery import Delivery
 from streamer.errors import ConfigError, Repositioned, RetryableError
-from streamer.model import Message, Record, Seq, SinkName, from_epoch
-from streamer.ports import SinkContext, SinkPosition, Ticking
+from streamer.formats import make_format
+from streamer.journal.sqlite import open_journal
+from streamer.model import Message, Progress, Record, Seq, SinkName, from_epoch
+from streamer.ports import Finishing, SinkContext, SinkPosition, Ticking
 from streamer.sinks import SINKS
 from streamer.sinks.archive.layout import OPEN, object_key, parse_object_key
 from streamer.sinks.archive.options import ArchiveOptions
 from streamer.sinks.archive.read import read_archive
 from streamer.sinks.archive.signing import keygen
 from streamer.sinks.archive.verify import verify
+from streamer.stop import Stop
+from streamer.telemetry import Telemetry
 from tests import records
-from tests.archive import START, Clock, Desk
+from tests.archive import START, ArchiveSide, Clock, Desk
+from tests.sink_contract import SinkContract
 
 DAY_S = 86_400
 
@@ -44,6 +50,28 @@ def spread_over_days(count: int, per_day: int) -> list[Message]:
         message(n, late=False, time=from_epoch(records.FIRST_SECOND + (n - 1) // per_day * DAY_S + n))
         for n in range(1, count + 1)
     ]
+
+
+class TestArchiveContract(SinkContract):
+    """Everything in the open segment."""
+
+    @pytest.fixture
+    def side(self, tmp_path: Path) -> ArchiveSide:
+        return ArchiveSide(tmp_path)
+
+
+class TestRollingArchiveContract(SinkContract):
+    """Every batch in objects of its own."""
+
+    @pytest.fixture
+    def side(self, tmp_path: Path) -> ArchiveSide:
+        return ArchiveSide(tmp_path, roll={"size": 1})
+
+
+class TestParquetArchiveContract(SinkContract):
+    @pytest.fixture
+    def side(self, tmp_path: Path) -> ArchiveSide:
+        return ArchiveSide(tmp_path, roll={"size": "16KiB"}, objects="parquet")
 
 
 # --- what lies where -------------------------------------------------------------------------------------------------
@@ -478,9 +506,37 @@ async def test_the_sink_opens_writes_ticks_and_finishes(tmp_path: Path) -> None:
             async with kind.open(options, context(tmp_path)):
                 raise AssertionError("opened twice")
     async with kind.open(options, context(tmp_path, bookmark)) as sink:
-        assert await sink.finish() is not None  # type: ignore[attr-defined]
+        assert isinstance(sink, Finishing)
+        assert await sink.finish() is not None
     assert len(list(read_archive(str(tmp_path / "a")))) == 20
     assert "can be written" in await kind.probe(options, context(tmp_path))
+
+
+async def test_a_run_to_the_end_closes_what_is_open(tmp_path: Path) -> None:
+    """Goal: after `run --once` everything lies in objects and is vouched for. Method: the real delivery loop over a real journal, to its end."""
+    kind, name = SINKS["archive"], SinkName("lake")
+    options = ArchiveOptions(path=str(tmp_path / "a"))
+    async with open_journal(tmp_path, 1 << 30) as journal:
+        await journal.append(records.SOURCE, "organization", records.entries(70), Progress(1))
+        position = await journal.position(name, "earliest")
+        where = SinkContext(name=name, position=position, journal=journal.id, folder=tmp_path)
+        async with kind.open(options, where) as sink:
+            await Delivery(
+                name=name,
+                kind="archive",
+                sink=sink,
+                acked=position.acked,
+                journal=journal,
+                format=make_format("envelope"),
+                where=None,
+                redact=None,
+                batch=options.batch,
+                telemetry=Telemetry(),
+                stop=Stop(),
+                caught_up=lambda: True,
+            ).run()
+    report = verify(str(tmp_path / "a"))
+    assert (report.whole, report.events, report.open_bytes) == (True, 70, 0)
 
 
 async def test_a_cancelled_write_is_waited_for(tmp_path: Path) -> None:
@@ -494,8 +550,9 @@ async def test_a_cancelled_write_is_waited_for(tmp_path: Path) -> None:
             async with asyncio.timeout(0):
                 await sink.write(records.batch(2000))
     async with kind.open(options, context(tmp_path, moved.value.bookmark)) as sink:
+        assert isinstance(sink, Finishing)
         await sink.write(records.batch(30))
-        await sink.finish()  # type: ignore[attr-defined]
+        await sink.finish()
     assert len(list(read_archive(str(tmp_path / "a")))) == 30
 
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from streamer.errors import ConfigError
-from streamer.model import Batch, Bookmark
+from streamer.errors import ConfigError, RetryableError
+from streamer.model import Batch, Bookmark, SinkName
 from streamer.ports import SinkContext
 from streamer.sinks.archive.layout import OPEN
 from streamer.sinks.archive.options import ArchiveOptions
@@ -25,8 +25,8 @@ T = TypeVar("T")
 class ArchiveSink:
     """One thread does everything of one archive, in order; also when a call was cancelled and the next one comes."""
 
-    def __init__(self, archive: Archive, thread: ThreadPoolExecutor) -> None:
-        self._archive, self._thread = archive, thread
+    def __init__(self, name: SinkName, archive: Archive, thread: ThreadPoolExecutor) -> None:
+        self._name, self._archive, self._thread = name, archive, thread
 
     async def write(self, batch: Batch, /) -> Bookmark | None:
         return await self._run(lambda: self._archive.write(batch.messages))
@@ -38,7 +38,12 @@ class ArchiveSink:
         return await self._run(self._archive.finish)
 
     async def _run(self, act: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, act)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, act)
+        except RetryableError as error:
+            raise RetryableError(f"sink {self._name}: {error}", retry_after=error.retry_after) from error
+        except ConfigError as error:
+            raise ConfigError(f"sink {self._name}: {error}") from error
 
 
 @asynccontextmanager
@@ -51,7 +56,7 @@ async def open_archive(options: ArchiveOptions, context: SinkContext) -> AsyncIt
         archive = Archive(options, store, folder, context.journal, context.position.bookmark, time.time)
         thread = ThreadPoolExecutor(1, f"archive-{context.name}")
         try:
-            yield ArchiveSink(archive, thread)
+            yield ArchiveSink(context.name, archive, thread)
         finally:
             # What runs ends by itself: every wait for a store has its limit. In another thread, so that the loop goes on.
             await asyncio.get_running_loop().run_in_executor(None, thread.shutdown)
