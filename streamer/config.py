@@ -14,6 +14,7 @@ from types import GenericAlias
 from typing import Annotated, Any, Literal, NewType, Union
 
 import yaml
+from msgspec import inspect
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,11 +27,12 @@ from pydantic import (
     ValidationError,
     create_model,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from streamer.errors import ConfigError
-from streamer.model import LISTINGS, Listing, Outcome, Severity
+from streamer.model import FRAME_FIELDS, LISTINGS, Envelope, Listing, Outcome, Severity
 
 # --- kinds of values -------------------------------------------------------------------------------------------------
 
@@ -234,12 +236,63 @@ class Where(Strict):
     none: list["Where"] = []
 
 
+def _envelope_paths(kind: inspect.Type, path: str = "") -> Iterator[str]:
+    """Every dotted path of the schema below `path` that may be redacted; `*` is an item of a list. What may hold anything ends in `.`"""
+    match kind:
+        case inspect.StructType(fields=fields):
+            for field in fields:
+                if path or field.encode_name not in FRAME_FIELDS:
+                    name = f"{path}.{field.encode_name}".lstrip(".")
+                    yield name
+                    yield from _envelope_paths(field.type, name)
+        case inspect.ListType(item_type=item):
+            yield f"{path}.*"
+            yield from _envelope_paths(item, f"{path}.*")
+        case inspect.UnionType(types=types):
+            for part in types:
+                yield from _envelope_paths(part, path)
+        case inspect.DictType() | inspect.RawType():
+            yield f"{path}."
+
+
+_FIELDS = list(_envelope_paths(inspect.type_info(Envelope)))
+
+
+def _is_field(known: str, path: str) -> bool:
+    if known.endswith("."):
+        return path.startswith(known)
+    ours, theirs = path.split("."), known.split(".")
+    same = (
+        step == name or (step == "*" and i > 0) or (name == "*" and step.isdecimal())
+        for i, (step, name) in enumerate(zip(ours, theirs, strict=False))
+    )
+    return len(ours) == len(theirs) and all(same)
+
+
+def _envelope_field(path: str) -> str:
+    """A path that an envelope can have, as far as the schema goes."""
+    if all(path.split(".")) and any(_is_field(known, path) for known in _FIELDS):
+        return path
+    if path.split(".")[0] in FRAME_FIELDS:
+        raise ValueError(f"{path} cannot be redacted, every sink needs it; filter with where instead")
+    near = difflib.get_close_matches(path, _FIELDS, 1, 0.5)
+    raise ValueError(
+        f"{path} is no field of an envelope; "
+        + (f"did you mean {near[0].rstrip('.')}?" if near else "see streamer schema envelope")
+    )
+
+
 class Redaction(Strict):
-    """One field of the envelope, dotted; `*` stands for one step. Its copies in `details` and `event` go too."""
+    """One field of the envelope, dotted; `*` stands for one step. Its copies in `details` and `event`, and wherever else the record
+    has the same text, go too.
+
+    drop: it is not there. mask: `***`. hash: 32 hex digits of HMAC-SHA256 with `redact_key`. truncate: the first characters (4, at
+    most a third); of an address its /24 or /48.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
-    field: str
+    field: Annotated[str, AfterValidator(_envelope_field)]
     with_: Annotated[Literal["drop", "mask", "hash", "truncate"], Field(alias="with")]
 
 
@@ -270,6 +323,13 @@ class SinkOptions(Strict):
     redact_key_file: Path | None = None
     batch: BatchOptions = BatchOptions()
     start: Literal["earliest", "latest"] = "earliest"
+
+    @model_validator(mode="after")
+    def _can_hash(self) -> "SinkOptions":
+        key = one_secret("redact_key", self.redact_key, self.redact_key_file)
+        if key is None and any(rule.with_ == "hash" for rule in self.redact):
+            raise ValueError("redact: hash needs a key; give redact_key or redact_key_file")
+        return self
 
     @property
     def oldest_accepted_s(self) -> float | None:
