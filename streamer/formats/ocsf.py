@@ -7,7 +7,6 @@ record does not tell is carried as Unknown, which is OCSF's own rule. A payload 
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from streamer.catalog import OCSF_OTHER, OCSF_STATUS, SEVERITY_NUMBERS, Ocsf
 from streamer.config import OcsfVersion
 from streamer.formats.line import sentence
 from streamer.formats.subject import Subject, ip_version, milliseconds, original, payload
-from streamer.model import Actor, Geo, Outcome, Record, Severity, Target
+from streamer.model import Actor, Envelope, Geo, Outcome, Record, Severity, Target
 
 Part = dict[str, Any]
 
@@ -34,7 +33,7 @@ _KINDS: Mapping[str | None, tuple[int, str]] = {
 _EMAIL = re.compile(r"[A-Za-z0-9!#$%&'*+,./=?^_`{|}~-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]+")
 _LONGEST_IP = 40
 _EARLIEST_MS = 100_000_000_000
-"""In 1973. No event is older; what claims to be had seconds, or nothing, where milliseconds belong."""
+"""In 1973. No event is older: what claims to be is carried as 0, OCSF's unknown."""
 
 
 class OcsfFormat:
@@ -50,10 +49,11 @@ class OcsfFormat:
         envelope = subject.envelope
         kind = subject.ocsf if self._version == "1.8.0" else subject.ocsf_1_9
         code, reason = subject.error
+        time = milliseconds(envelope.time)
         event: Part = {
-            "time": _time(envelope.time),
+            "time": time if time >= _EARLIEST_MS else 0,
             "message": sentence(subject),
-            "metadata": self._metadata(subject),
+            "metadata": self._metadata(envelope, time),
             **self._classes[kind.class_uid](subject),
         }
         if code:
@@ -62,21 +62,24 @@ class OcsfFormat:
             event["status_detail"] = reason
         if envelope.actor is not None:
             _add_actor(event, envelope.actor)
+        if kind.class_uid == _AUTHENTICATION and "user" not in event:
+            # Who logs in is who acts, unless upstream names another (whose sessions were revoked).
+            event["user"] = event["actor"]["user"] if "actor" in event else _nobody()
         event["unmapped"] = _unmapped(subject, kind)
         if (text := original(envelope)) is not None:
             event["raw_data"] = text
         return _head(kind, envelope.severity, envelope.outcome) + orjson.dumps(event)[1:]
 
-    def _metadata(self, subject: Subject) -> Part:
-        envelope = subject.envelope
+    def _metadata(self, envelope: Envelope, time: int) -> Part:
+        logged = milliseconds(envelope.observed_at)
         metadata: Part = {
             "version": self._version,
             "product": _PRODUCT,
             "uid": envelope.id,
             "original_event_uid": envelope.id,
             "event_code": envelope.type,
-            "original_time": str(int(envelope.time.timestamp())),
-            "logged_time": _time(envelope.observed_at),
+            "original_time": str(time // 1000),
+            "logged_time": logged if logged >= _EARLIEST_MS else 0,
             "log_name": "organization.audit_logs",
             "log_provider": "OpenAI",
         }
@@ -87,12 +90,6 @@ class OcsfFormat:
         if envelope.labels:
             metadata["tags"] = [{"name": name, "value": value} for name, value in envelope.labels.items()]
         return metadata
-
-
-def _time(moment: datetime) -> int:
-    """0 is OCSF's unknown."""
-    time = milliseconds(moment)
-    return time if time >= _EARLIEST_MS else 0
 
 
 @lru_cache(maxsize=1024)
@@ -220,10 +217,11 @@ def _account_change(subject: Subject) -> Part:
 
 
 def _authentication(subject: Subject) -> Part:
-    """Who logs in is who acts, unless upstream names another (whose sessions were revoked)."""
-    actor = subject.envelope.actor
-    user = _target_user(subject) if subject.user is not None or actor is None else _actor_user(actor)
-    return {"user": user or _nobody(), "service": _SERVICE}
+    """`user` is the actor where it is not here."""
+    event: Part = {"service": _SERVICE}
+    if subject.user is not None:
+        event["user"] = _target_user(subject)
+    return event
 
 
 def _entity_management(subject: Subject) -> Part:
@@ -285,16 +283,16 @@ def _role_management(subject: Subject) -> Part:
     return {"iam_role": _named(role) if role is not None else {"name": _UNKNOWN}, **_resources(subject)}
 
 
-_ENTITY_MANAGEMENT, _USER_ACCESS = 3004, 3005
+_AUTHENTICATION, _ENTITY_MANAGEMENT, _USER_ACCESS = 3002, 3004, 3005
 _CLASSES: Mapping[int, Callable[[Subject], Part]] = {
     3001: _account_change,
-    3002: _authentication,
+    _AUTHENTICATION: _authentication,
     _ENTITY_MANAGEMENT: _entity_management,
     _USER_ACCESS: _user_access,
     3006: _group_management,
 }
 _CLASSES_1_9: Mapping[int, Callable[[Subject], Part]] = {
-    3002: _authentication,
+    _AUTHENTICATION: _authentication,
     _ENTITY_MANAGEMENT: _entity_management,
     3006: _group_management_1_9,
     3007: _user_management,
