@@ -86,7 +86,7 @@ class Daemon:
                 sink=sink,
                 acked=position.acked,
                 journal=self.journal,
-                format=make_format(options.format),
+                format=make_format(options.format, self._organizations(), options.ocsf_version),
                 where=compile_where(options.where),
                 redact=compile_redaction(options.redact, secret.reveal().encode() if secret else None),
                 batch=options.batch,
@@ -95,6 +95,10 @@ class Daemon:
                 caught_up=(lambda: self._intakes_running == 0) if self.once else None,
             )
         )
+
+    def _organizations(self) -> dict[str, str]:
+        sources = self.config.sources.items()
+        return {name: options.organization_id for name, options in sources if options.organization_id is not None}
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 

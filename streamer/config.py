@@ -207,6 +207,8 @@ class Recheck(Strict):
 class SourceOptions(Strict):
     """What every source takes; the adapter's own options extend it."""
 
+    organization_id: Annotated[str, Field(pattern=r"^[\w.-]{1,128}$")] | None = None
+    """Checked against what upstream says it is, where it says so; formats write it, because no event carries it."""
     listings: Annotated[list[Listing], Field(min_length=1)] = list(LISTINGS)
     start: Moment = 30 * 86_400.0
     poll_interval: Duration = 10.0

@@ -48,7 +48,7 @@ STYLES: Mapping[SpanKind, str] = {
 """As `rich` writes styles. Append spans as text, never as markup."""
 
 MAX_NAME = 80
-"""Characters of any one name, id or message, before the escapes of what is not printable."""
+"""Characters of any one name, id or message."""
 MAX_TARGETS = 3
 MAX_NOTES = 6
 
@@ -60,7 +60,7 @@ _UNNAMED: Mapping[str, str] = {
     "invite": "somebody",
     "principal": "somebody",
     "user": "somebody",
-    "role": "which is not named",
+    "role": "that is not named",
 }
 _OPTIONAL = re.compile(r"\[([^\]]*)\]|([^\[]+)")
 _BRACES = re.compile(r"([^{]*)(?:\{(\w+)\})?")
@@ -98,10 +98,11 @@ def sentence(subject: Subject) -> str:
 
 
 def visible(text: str, limit: int = MAX_NAME) -> str:
-    """At most `limit` characters, each of them printable or shown as its number."""
-    if len(text) > limit:
-        text = text[: limit - 1] + "…"
-    return text if text.isprintable() else "".join([c if c.isprintable() else _number(c) for c in text])
+    """At most `limit` characters, all of them printable; those of `text` that are not are shown as their numbers."""
+    shown = text[: limit + 1]
+    if not shown.isprintable():
+        shown = "".join([c if c.isprintable() else _number(c) for c in shown])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def _number(character: str) -> str:
@@ -164,34 +165,40 @@ def _called(subject: Subject, name: str) -> str:
     """What to call the thing that a phrase has in braces; '' where it is not there."""
     match name:
         case "target":
-            return _all_called(subject.many)
+            return _all_called(subject)
         case "principal":
             if subject.user is None and subject.group is not None:
-                return f"the group {_name(subject.group)}"
-            return _name(subject.user or subject.principal)
+                return f"the group {_name(subject, subject.group)}"
+            return _name(subject, subject.user or subject.principal)
         case "role":
             return visible(subject.role_name or "")
         case "resource":
-            return _with_kind(subject.resource)
+            return _with_kind(subject)
         case "error":
             return visible(": ".join(filter(None, subject.error)))
         case "type":
             return visible(subject.envelope.type)
-    return _name(next((target for target in subject.envelope.targets if target.type == name), None))
+    return _name(subject, next((target for target in subject.envelope.targets if target.type == name), None))
 
 
-def _name(target: Target | None) -> str:
-    return visible(target.name or target.id or "") if target is not None else ""
+def _name(subject: Subject, target: Target | None) -> str:
+    if target is None:
+        return ""
+    if target.name is None and target.type == "project" and (project := subject.envelope.project) is not None:
+        return visible((project.name if project.id == target.id else None) or target.id or "")
+    return visible(target.name or target.id or "")
 
 
-def _with_kind(target: Target | None) -> str:
-    return f"{visible(target.type.replace('_', ' '))} {_name(target)}" if target is not None else ""
+def _with_kind(subject: Subject) -> str:
+    target = subject.resource
+    return f"{visible(target.type.replace('_', ' '))} {_name(subject, target)}" if target is not None else ""
 
 
-def _all_called(targets: list[Target]) -> str:
+def _all_called(subject: Subject) -> str:
+    targets = subject.many
     if len(targets) == 1:
-        return _name(targets[0])
-    names = [_name(target) for target in targets[:MAX_TARGETS]]
+        return _name(subject, targets[0])
+    names = [_name(subject, target) for target in targets[:MAX_TARGETS]]
     if len(targets) > MAX_TARGETS:
         names.append(f"{len(targets) - MAX_TARGETS} more")
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

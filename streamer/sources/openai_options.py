@@ -64,8 +64,6 @@ class OpenAIAuditLogsOptions(SourceOptions):
     api_key_file: Path | None = None
     """Read again when it changes, so that a key is rotated by replacing the file."""
     base_url: BaseUrl = "https://api.openai.com/v1"
-    organization_id: Annotated[str, Field(pattern=r"^[\w.-]{1,128}$")] | None = None
-    """Compared with the `openai-organization` header of every answer, where that names an id."""
     filters: OpenAIFilters = OpenAIFilters()
     timeouts: OpenAITimeouts = OpenAITimeouts()
     proxy: ProxyUrl | None = None
