@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, Literal, NewType, Union
@@ -348,12 +349,38 @@ class DirectoryOptions(Strict):
     """How long the first walk waits for the first load."""
 
 
+def _network(text: str) -> str:
+    """In its usual spelling. ValueError for what is no CIDR range."""
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        pass
+    try:
+        mend = f"write {ip_network(text, strict=False)} for the range, or the address alone"
+    except ValueError:
+        mend = "write an address and a prefix length, like 203.0.113.0/24 or 2001:db8::/32"
+    raise ValueError(f"{text!r} is not a CIDR range; {mend}")
+
+
 class EnrichOptions(Strict):
     directory: DirectoryOptions | None = DirectoryOptions()
     networks: dict[str, list[str]] = {}
+    """Name to CIDR ranges; the most specific range that holds an address names it."""
     geoip: Path | None = None
+    """A MaxMind file (.mmdb), read again when it is replaced."""
     rules: Path | None = None
     """A rule file instead of the built-in rules."""
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        names: dict[str, str] = {}
+        for name, texts in value.items():
+            for text in texts:
+                network = _network(text)
+                if names.setdefault(network, name) != name:
+                    raise ValueError(f"{network} stands under {names[network]} and {name}; keep one")
+        return value
 
 
 class JournalOptions(Strict):

@@ -233,3 +233,39 @@ class Format(Protocol):
     """A record in the bytes of a store's schema: one line, no line break. Total: what does not fit is carried as unknown, never refused."""
 
     def encode(self, record: Record, /) -> bytes: ...
+
+
+class Sighting(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What somebody says of a thing of the organization."""
+
+    kind: str
+    """In the words of the envelope's targets: `user`, `project`, `api_key` …"""
+    id: str
+    name: str | None = None
+    email: str | None = None
+    role: str | None = None
+    """A user's, in the organization."""
+
+
+class DirectoryPage(msgspec.Struct, frozen=True, gc=False):
+    """A piece of one list."""
+
+    sightings: list[Sighting]
+    projects: list[str]
+    """Ids of projects whose own lists can be read."""
+    next: str | None
+    """The cursor of what follows; None at the end."""
+
+
+class DirectorySource(Protocol):
+    """The names that one upstream organization knows, as lists: some of the organization, some of each of its projects."""
+
+    name: SourceName
+    lists: Sequence[str]
+    project_lists: Sequence[str]
+
+    async def read(self, name: str, project: str | None, cursor: str | None, /) -> DirectoryPage:
+        """One request. `project` for those of `project_lists`; `cursor` from the page before. RetryableError or ConfigError."""
+
+    def now(self) -> float:
+        """As `Source.now`."""

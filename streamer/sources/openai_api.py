@@ -30,6 +30,7 @@ from streamer.telemetry import Telemetry
 
 T = TypeVar("T")
 
+AUDIT_LOGS_SCOPE = "api.audit_logs.read"
 MAX_BODY = 32 << 20
 """Bytes of a response body, before and after decompression. A page of 100 events has about 100 KiB."""
 MAX_GZIP_MEMBERS = 100
@@ -72,10 +73,13 @@ class AdminApi:
     def now(self) -> float:
         return self._clock.now()
 
-    async def get(self, path: str, query: str, where: str, read: Callable[[bytes], T], /) -> tuple[T, str]:
+    async def get(
+        self, path: str, query: str, where: str, read: Callable[[bytes], T], /, scope: str = AUDIT_LOGS_SCOPE
+    ) -> tuple[T, str]:
         """What `read` makes of the body (or NotAPage), and the request's ids for messages.
 
-        `path` below base_url; `query` percent-encoded, sent as it is; `where`: what messages call the place.
+        `path` below base_url; `query` percent-encoded, sent as it is; `where`: what messages call the place; `scope`: what
+        the key needs for it.
         """
         url = URL(f"{self._options.base_url}/{path}?{query}", encoded=True)
         key = _usable(self._secret.reveal(), where)
@@ -87,7 +91,7 @@ class AdminApi:
             if renewed != key:
                 key = renewed
                 answer = await self._ask(url, key, where)
-        error = judge(answer, where, self._options, key, self.now(), resumed="&after=" in query)
+        error = judge(answer, where, self._options, key, self.now(), scope, resumed="&after=" in query)
         if error is not None:
             raise error
         try:
@@ -273,7 +277,7 @@ def _reason(error: BaseException) -> str:
 
 
 def judge(
-    answer: Answer, where: str, options: OpenAIAuditLogsOptions, key: str, now: float, resumed: bool
+    answer: Answer, where: str, options: OpenAIAuditLogsOptions, key: str, now: float, scope: str, resumed: bool
 ) -> ConfigError | RetryableError | None:
     """The verdict on a whole answer; None: a 200 from the right organization that is no web page.
 
@@ -288,7 +292,7 @@ def judge(
     if status in (408, 409, 425, 429) or (status >= 500 and status != 501) or status < 300:
         meaning = "the API asks for fewer requests" if status == 429 else "the request is made again"
         return RetryableError(f"{sentence}; {meaning}", retry_after=_retry_after(headers, now))
-    return ConfigError(f"{sentence}; {_mend(answer, options, key)}")
+    return ConfigError(f"{sentence}; {_mend(answer, options, key, scope)}")
 
 
 def _judge_success(
@@ -309,10 +313,12 @@ def _judge_success(
     return None
 
 
-def _mend(answer: Answer, options: OpenAIAuditLogsOptions, secret: str) -> str:
+def _mend(answer: Answer, options: OpenAIAuditLogsOptions, secret: str, scope: str) -> str:
     """What an operator has to do about a status that will not go away by itself."""
     key = f"in {options.api_key_file}" if options.api_key_file else "as api_key"
     match answer.status:
+        case 400 | 404 | 422 if scope != AUDIT_LOGS_SCOPE:
+            return "check base_url, if it stays"
         case 400 | 422:
             return "check filters and listings"
         case 401:
@@ -320,7 +326,7 @@ def _mend(answer: Answer, options: OpenAIAuditLogsOptions, secret: str) -> str:
         case 403:
             missing = re.search(r"missing scopes?:?\s*([\w.,\s]+)", server_says(answer.body, secret), re.IGNORECASE)
             scopes = re.findall(r"\w+(?:\.\w+)+", missing[1]) if missing else []
-            return f"give the key the scope {', '.join(scopes) or 'api.audit_logs.read'}, or put another key {key}"
+            return f"give the key the scope {', '.join(scopes) or scope}, or put another key {key}"
         case 404:
             return "check base_url, and whether audit logging is enabled for this organization"
         case 407:

@@ -21,6 +21,8 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     has_more: bool | None
     """None: the server did not say."""
     last_id: str | None
+    next: str | None = None
+    """Only in lists whose objects have no id of their own."""
     documents: int = 1
     """More than one: concatenated JSON."""
     salvaged: bool = False
@@ -31,6 +33,7 @@ class _Body(msgspec.Struct, gc=False):
     data: list[msgspec.Raw] | None = None
     has_more: msgspec.Raw = msgspec.Raw(b"null")
     last_id: msgspec.Raw = msgspec.Raw(b"null")
+    next: msgspec.Raw = msgspec.Raw(b"null")
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -64,6 +67,7 @@ def read_page(body: bytes) -> Page:
         # One request too many ends at an empty page; one too few would lose events.
         True if True in said else said[-1],
         next((page.last_id for page in reversed(pages) if page.last_id), None),
+        next((page.next for page in reversed(pages) if page.next), None),
         documents=len(pages),
         salvaged=any(page.salvaged for page in pages),
     )
@@ -86,7 +90,8 @@ def _page(body: _Body, salvaged: bool = False) -> Page:
             raise NotAPage("an error object")
         raise NotAPage("JSON without a `data` array")
     has_more = {b"true": True, b"false": False}.get(bytes(body.has_more))
-    return Page([bytes(record) for record in body.data], has_more, _text(bytes(body.last_id)), salvaged=salvaged)
+    records = [bytes(record) for record in body.data]
+    return Page(records, has_more, _text(bytes(body.last_id)), _text(bytes(body.next)), salvaged=salvaged)
 
 
 def _text(value: bytes) -> str | None:
@@ -108,6 +113,7 @@ def _salvage(document: bytes) -> Page:
             [msgspec.Raw(record) for record in _members(data) if record],
             msgspec.Raw(fields.get(b'"has_more"', b"null")),
             msgspec.Raw(fields.get(b'"last_id"', b"null")),
+            msgspec.Raw(fields.get(b'"next"', b"null")),
         ),
         salvaged=True,
     )
