@@ -1,11 +1,19 @@
-"""librdkafka's mock cluster, which speaks Kafka's real protocol in this process, and a consumer that is not ours."""
+"""librdkafka's mock cluster, which speaks Kafka's real protocol in this process, a consumer that is not ours, and what the
+tests of the kafka sink write."""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Message as Found
+
+from streamer.model import Actor, Bookmark, Message, Project, Seq, SinkName
+from streamer.ports import SinkContext, SinkPosition
+from streamer.sinks.kafka import KafkaOptions
+from tests.records import record
 
 PARTITIONS = 4
 """Of a topic on the mock cluster, where asking for it makes it."""
@@ -38,9 +46,7 @@ def mock_kafka(brokers: int = 1) -> Iterator[MockKafka]:
         cluster.stop()
 
 
-def read_topic(
-    servers: str, topic: str, settings: dict[str, str] | None = None, timeout_s: float = 30
-) -> list[Message]:
+def read_topic(servers: str, topic: str, settings: dict[str, str] | None = None, timeout_s: float = 30) -> list[Found]:
     """Everything up to the present ends of all partitions, in each partition's order, read-committed."""
     consumer = Consumer(
         {
@@ -57,7 +63,7 @@ def read_topic(
     try:
         partitions = sorted(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-        found: dict[int, list[Message]] = {p: [] for p in partitions}
+        found: dict[int, list[Found]] = {p: [] for p in partitions}
         open_, deadline = set(partitions), time.monotonic() + timeout_s
         while open_:
             assert time.monotonic() < deadline, f"partitions {open_} of {topic} have no end"
@@ -73,9 +79,23 @@ def read_topic(
     return [message for partition in partitions for message in found[partition]]
 
 
-def header(message: Message, name: str) -> str | None:
+def header(message: Found, name: str) -> str | None:
     return next((value.decode() for key, value in message.headers() or [] if key == name), None)
 
 
-def ids(messages: Sequence[Message]) -> list[str | None]:
+def ids(messages: Sequence[Found]) -> list[str | None]:
     return [header(message, "id") for message in messages]
+
+
+def context(tmp_path: Path, bookmark: Bookmark | None = None) -> SinkContext:
+    return SinkContext(name=SinkName("bus"), position=SinkPosition(Seq(0), bookmark), journal="j", folder=tmp_path)
+
+
+def options(servers: str, topic: str, **more: object) -> KafkaOptions:
+    return KafkaOptions.model_validate({"bootstrap_servers": servers, "topic": topic, **more})
+
+
+def message(seq: int, *, actor: str | None = None, body: bytes | None = None, replayed: bool = False) -> Message:
+    """Event `seq`, by this actor or by nobody, in a project."""
+    made = record(seq, actor=Actor(type="user", id=actor) if actor else None, project=Project(id="proj_1"))
+    return Message(made, made.line if body is None else body, replayed)

@@ -6,16 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from confluent_kafka import Producer
 from pydantic import ValidationError
 
 from streamer.errors import ConfigError, PermanentError, RetryableError
-from streamer.model import Actor, Batch, Envelope, Message, Project, Record, Seq, SinkName, encode_envelope, from_epoch
-from streamer.ports import SinkContext, SinkPosition
+from streamer.model import Batch
 from streamer.sinks.kafka import KafkaOptions, open_kafka, probe_kafka
-from tests.kafka_mock import PARTITIONS, MockKafka, header, ids, mock_kafka, read_topic
+from tests.kafka_mock import PARTITIONS, MockKafka, context, header, ids, message, mock_kafka, options, read_topic
+from tests.records import envelope, event_id
 
 NOBODY = "127.0.0.1:9"
 
@@ -33,35 +32,6 @@ def topic(kafka: MockKafka, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def context(tmp_path: Path) -> SinkContext:
-    return SinkContext(name=SinkName("bus"), position=SinkPosition(Seq(0), None), journal="j", folder=tmp_path)
-
-
-def options(servers: str, topic: str, **more: object) -> KafkaOptions:
-    return KafkaOptions.model_validate({"bootstrap_servers": servers, "topic": topic, **more})
-
-
-def message(seq: int, *, actor: str | None = None, body: bytes | None = None, replayed: bool = False) -> Message:
-    envelope = Envelope(
-        id=f"audit_log-{seq}",
-        source="acme",
-        listing="organization",
-        type="project.created",
-        family="project",
-        action="created",
-        known=True,
-        time=from_epoch(1_700_000_000 + seq),
-        observed_at=from_epoch(1_700_000_001 + seq),
-        outcome="success",
-        severity="medium",
-        actor=Actor(type="user", id=actor) if actor else None,
-        project=Project(id="proj_1"),
-        event=msgspec.Raw(b'{"id":"audit_log-%d"}' % seq),
-    )
-    line = encode_envelope(envelope)
-    return Message(Record(Seq(seq), line), line if body is None else body, replayed)
-
-
 async def test_every_body_arrives_once_with_its_headers_in_order(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
     """Three batches, read back by librdkafka: bodies verbatim, headers as documented, one partition for one source, in order."""
     batches = [Batch([message(n) for n in range(start, start + 200)]) for start in (1, 201, 401)]
@@ -72,9 +42,9 @@ async def test_every_body_arrives_once_with_its_headers_in_order(kafka: MockKafk
     assert [m.value() for m in found] == [m.body for batch in batches for m in batch.messages]
     assert {m.key() for m in found} == {b"acme"}
     assert dict(found[6].headers() or []) == {
-        "id": b"audit_log-7",
-        "type": b"project.created",
-        "severity": b"medium",
+        "id": event_id(7).encode(),
+        "type": b"widget.frobnicated",
+        "severity": envelope(7).severity.encode(),
         "schema": b"streamer.envelope/1",
         "source": b"acme",
     }
@@ -100,8 +70,8 @@ async def test_a_key_lives_where_other_producers_put_it(kafka: MockKafka, topic:
     ("key", "expected"),
     [
         ("source", b"acme"),
-        ("id", b"audit_log-1"),
-        ("type", b"project.created"),
+        ("id", event_id(1).encode()),
+        ("type", b"api_key.created"),
         ("actor.id", None),
         ("project.id", b"proj_1"),
         ("none", None),
@@ -146,7 +116,7 @@ async def test_a_replayed_event_says_so(kafka: MockKafka, topic: str, tmp_path: 
         await sink.write(Batch([message(1, replayed=True)]))
     first, again = read_topic(kafka.servers, topic)
     assert (header(first, "replayed"), header(again, "replayed")) == (None, "true")
-    assert (header(again, "id"), again.value()) == ("audit_log-1", first.value())
+    assert (header(again, "id"), again.value()) == (event_id(1), first.value())
 
 
 async def test_another_format_is_named_in_the_schema_header(kafka: MockKafka, topic: str, tmp_path: Path) -> None:
@@ -165,7 +135,7 @@ async def test_a_missing_topic_is_named_and_found_once_made(kafka: MockKafka, tm
                 await attempt()
         kafka.create(wanted.topic)
         await sink.write(Batch([message(1)]))
-    assert ids(read_topic(kafka.servers, wanted.topic)) == ["audit_log-1"]
+    assert ids(read_topic(kafka.servers, wanted.topic)) == [event_id(1)]
 
 
 async def test_nobody_there_is_for_now(tmp_path: Path) -> None:
@@ -198,7 +168,7 @@ async def test_an_event_that_no_request_can_hold_is_refused_alone(kafka: MockKaf
             await sink.write(Batch(messages))
         assert refusal.value.rejected == [2]
         await sink.write(Batch([m for m in messages if m.record.seq != 3]))
-    assert ids(read_topic(kafka.servers, topic)) == [f"audit_log-{n}" for n in (1, 2, 4, 5)]
+    assert ids(read_topic(kafka.servers, topic)) == [event_id(n) for n in (1, 2, 4, 5)]
 
 
 async def test_the_probe_says_what_it_found(kafka: MockKafka, topic: str, tmp_path: Path) -> None:

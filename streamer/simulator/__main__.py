@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from streamer.errors import ConfigError
 from streamer.simulator.options import SimulatorOptions
 from streamer.simulator.server import serve
 
@@ -35,7 +34,4 @@ if __name__ == "__main__":
         for problem in error.errors():
             sys.stderr.write(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}\n")
         sys.exit(2)
-    try:
-        serve(options)
-    except ConfigError as error:
-        sys.exit(str(error))
+    serve(options)

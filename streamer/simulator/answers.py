@@ -9,8 +9,7 @@ import orjson
 Scope = str
 READ_AUDIT_LOGS: Scope = "api.audit_logs.read"
 READ_MANAGEMENT: Scope = "api.management.read"
-READ_USAGE: Scope = "api.usage.read"
-SCOPES: tuple[Scope, ...] = (READ_AUDIT_LOGS, READ_MANAGEMENT, READ_USAGE)
+SCOPES: tuple[Scope, ...] = (READ_AUDIT_LOGS, READ_MANAGEMENT, "api.usage.read")
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>%b</title></head><body><h1>%b</h1><hr>gateway</body></html>\n"
 

@@ -9,6 +9,7 @@ from aiokafka.errors import (
     AuthenticationFailedError,
     BrokerResponseError,
     IncompatibleBrokerVersion,
+    KafkaConnectionError,
     KafkaError,
     for_code,
 )
@@ -32,7 +33,7 @@ _WE_ARE_WRONG = {
     31: "we may not produce; grant IDEMPOTENT_WRITE on the cluster",
     32: "it takes no record with the time of our clock; set the clock",
     33: "it does not offer that SASL mechanism; mend sasl.mechanism",
-    34: "it expects another way to log in; mend sasl",
+    34: "it refused our login; mend sasl",  # so it answers to whatever follows a bearer token that it does not take
     35: "it is too old for what we ask; upgrade it, 2.5 or newer for exactly_once",
     43: "topic {topic} has a message format that is too old; set its message.format.version to 2.1 or newer",
     44: "a policy of the cluster refuses us; ask its operators",
@@ -94,6 +95,11 @@ def verdict(error: Exception, place: Place) -> StreamerError:
         return ConfigError(f"{at}: {_WE_ARE_WRONG[35]} ({error})")
     if isinstance(error, TimeoutError):
         return RetryableError(f"{at}: no answer in time")
+    if isinstance(error, ConnectionResetError | EOFError | KafkaConnectionError):
+        # A listener with TLS, or without, hangs up on who comes the other way: it cannot be told from a broker that dies.
+        return RetryableError(
+            f"{at}: it hung up ({error}); if it keeps doing so, see whether tls and sasl fit its listener"
+        )
     return RetryableError(f"{at}: {str(error) or type(error).__name__}")
 
 

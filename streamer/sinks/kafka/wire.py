@@ -177,6 +177,8 @@ class Cluster:
     async def _open(self, host: str, port: int) -> AIOKafkaConnection:
         try:
             return await create_conn(host, port, max_idle_ms=IDLE_MS, **await self.security())
+        except OSError:  # a certificate's failure is a ValueError too
+            raise
         except (ValueError, AssertionError) as error:  # how the library says that the other side failed SCRAM's proof
             raise ConfigError(f"sink {self._place.sink}: {host}:{port} did not prove who it is: {error}") from error
 
