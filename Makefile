@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration lint format bench drift lock clean
+.PHONY: help demo test integration lint format bench drift events lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ format: $(READY) ## put the code into its form
 
 bench: $(READY) ## the figures of docs/performance.md, as ratios against a baseline in the same run
 	$(BIN)/python -m bench
+
+events: $(READY) ## docs/events.md, from the catalogue
+	$(BIN)/python -m tests.docs_events
 
 drift: $(READY) ## what a newer openai SDK knows and our catalogue does not
 	$(BIN)/python -m tests.drift

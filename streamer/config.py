@@ -9,11 +9,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, Literal, NewType, Union
 
 import yaml
+from msgspec import inspect
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,11 +28,12 @@ from pydantic import (
     ValidationError,
     create_model,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from streamer.errors import ConfigError
-from streamer.model import LISTINGS, Listing, Outcome, Severity
+from streamer.model import FRAME_FIELDS, LISTINGS, Envelope, Listing, Outcome, Severity
 
 # --- kinds of values -------------------------------------------------------------------------------------------------
 
@@ -205,6 +208,8 @@ class Recheck(Strict):
 class SourceOptions(Strict):
     """What every source takes; the adapter's own options extend it."""
 
+    organization_id: Annotated[str, Field(pattern=r"^[\w.-]{1,128}$")] | None = None
+    """Checked against what upstream says it is, where it says so; formats write it, because no event carries it."""
     listings: Annotated[list[Listing], Field(min_length=1)] = list(LISTINGS)
     start: Moment = 30 * 86_400.0
     poll_interval: Duration = 10.0
@@ -234,12 +239,63 @@ class Where(Strict):
     none: list["Where"] = []
 
 
+def _envelope_paths(kind: inspect.Type, path: str = "") -> Iterator[str]:
+    """Every dotted path of the schema below `path` that may be redacted; `*` is an item of a list. What may hold anything ends in `.`"""
+    match kind:
+        case inspect.StructType(fields=fields):
+            for field in fields:
+                if path or field.encode_name not in FRAME_FIELDS:
+                    name = f"{path}.{field.encode_name}".lstrip(".")
+                    yield name
+                    yield from _envelope_paths(field.type, name)
+        case inspect.ListType(item_type=item):
+            yield f"{path}.*"
+            yield from _envelope_paths(item, f"{path}.*")
+        case inspect.UnionType(types=types):
+            for part in types:
+                yield from _envelope_paths(part, path)
+        case inspect.DictType() | inspect.RawType():
+            yield f"{path}."
+
+
+_FIELDS = list(_envelope_paths(inspect.type_info(Envelope)))
+
+
+def _is_field(known: str, path: str) -> bool:
+    if known.endswith("."):
+        return path.startswith(known)
+    ours, theirs = path.split("."), known.split(".")
+    same = (
+        step == name or (step == "*" and i > 0) or (name == "*" and step.isdecimal())
+        for i, (step, name) in enumerate(zip(ours, theirs, strict=False))
+    )
+    return len(ours) == len(theirs) and all(same)
+
+
+def _envelope_field(path: str) -> str:
+    """A path that an envelope can have, as far as the schema goes."""
+    if all(path.split(".")) and any(_is_field(known, path) for known in _FIELDS):
+        return path
+    if path.split(".")[0] in FRAME_FIELDS:
+        raise ValueError(f"{path} cannot be redacted, every sink needs it; filter with where instead")
+    near = difflib.get_close_matches(path, _FIELDS, 1, 0.5)
+    raise ValueError(
+        f"{path} is no field of an envelope; "
+        + (f"did you mean {near[0].rstrip('.')}?" if near else "see streamer schema envelope")
+    )
+
+
 class Redaction(Strict):
-    """One field of the envelope, dotted; `*` stands for one step. Its copies in `details` and `event` go too."""
+    """One field of the envelope, dotted; `*` stands for one step. Its copies in `details` and `event`, and wherever else the record
+    has the same text, go too.
+
+    drop: it is not there. mask: `***`. hash: 32 hex digits of HMAC-SHA256 with `redact_key`. truncate: the first characters (4, at
+    most a third); of an address its /24 or /48.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
-    field: str
+    field: Annotated[str, AfterValidator(_envelope_field)]
     with_: Annotated[Literal["drop", "mask", "hash", "truncate"], Field(alias="with")]
 
 
@@ -253,12 +309,15 @@ class BatchOptions(Strict):
 
 
 FormatName = Literal["envelope", "raw", "ocsf", "ecs", "cef", "leef"]
+OcsfVersion = Literal["1.8.0", "1.9.0"]
 
 
 class SinkOptions(Strict):
     """What every sink takes; the adapter's own options extend it and narrow `type` to its name."""
 
     format: FormatName = "envelope"
+    ocsf_version: OcsfVersion = "1.8.0"
+    """Of the format `ocsf`; 1.9.0 has classes of its own for users and roles."""
     event: Literal["keep", "string", "drop"] = "keep"
     """`event` of an envelope as an object, as a JSON string (for stores that cannot hold keys with dots), or left out."""
     where: Where = Where()
@@ -267,6 +326,19 @@ class SinkOptions(Strict):
     redact_key_file: Path | None = None
     batch: BatchOptions = BatchOptions()
     start: Literal["earliest", "latest"] = "earliest"
+
+    @model_validator(mode="after")
+    def _can_hash(self) -> "SinkOptions":
+        key = one_secret("redact_key", self.redact_key, self.redact_key_file)
+        if key is None and any(rule.with_ == "hash" for rule in self.redact):
+            raise ValueError("redact: hash needs a key; give redact_key or redact_key_file")
+        return self
+
+    @property
+    def oldest_accepted_s(self) -> float | None:
+        """The age in seconds beyond which the store refuses or redates an event; None: it takes any. For a warning at start where a backfill reaches
+        further back."""
+        return None
 
 
 class DirectoryOptions(Strict):
@@ -277,12 +349,38 @@ class DirectoryOptions(Strict):
     """How long the first walk waits for the first load."""
 
 
+def _network(text: str) -> str:
+    """In its usual spelling. ValueError for what is no CIDR range."""
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        pass
+    try:
+        mend = f"write {ip_network(text, strict=False)} for the range, or the address alone"
+    except ValueError:
+        mend = "write an address and a prefix length, like 203.0.113.0/24 or 2001:db8::/32"
+    raise ValueError(f"{text!r} is not a CIDR range; {mend}")
+
+
 class EnrichOptions(Strict):
     directory: DirectoryOptions | None = DirectoryOptions()
     networks: dict[str, list[str]] = {}
+    """Name to CIDR ranges; the most specific range that holds an address names it."""
     geoip: Path | None = None
+    """A MaxMind file (.mmdb), read again when it is replaced."""
     rules: Path | None = None
     """A rule file instead of the built-in rules."""
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        names: dict[str, str] = {}
+        for name, texts in value.items():
+            for text in texts:
+                network = _network(text)
+                if names.setdefault(network, name) != name:
+                    raise ValueError(f"{network} stands under {names[network]} and {name}; keep one")
+        return value
 
 
 class JournalOptions(Strict):
@@ -394,7 +492,7 @@ def show_path(path: Path_) -> str:
 def _overrides(env: Mapping[str, str], data: dict[str, Any]) -> Iterator[str]:
     """Put `STREAMER_A__B=value` at a.b; yields what cannot be put anywhere."""
     for name, value in sorted(env.items()):
-        if not name.startswith("STREAMER_"):
+        if not name.startswith("STREAMER_") or name == "STREAMER_CONFIG_FILE":
             continue
         *parents, leaf = name.removeprefix("STREAMER_").lower().split("__")
         node = data

@@ -10,7 +10,7 @@ import msgspec
 from streamer.config import BatchOptions
 from streamer.errors import ConfigError, PermanentError, Repositioned, RetryableError
 from streamer.model import Batch, Bookmark, Envelope, Message, Record, Seq, SinkName
-from streamer.ports import DeadLetter, Format, Journal, Replay, Sink, Ticking
+from streamer.ports import DeadLetter, Finishing, Format, Journal, Replay, Sink, Ticking
 from streamer.retry import HOLD_S, Backoff
 from streamer.stop import Stop
 from streamer.telemetry import SinkStatus, Telemetry
@@ -71,6 +71,8 @@ class Delivery:
                 if records:
                     await self._deliver(records, self._ack, replayed=False)
                 elif self.caught_up is not None and self.caught_up() and self.journal.head <= self.acked:
+                    if isinstance(self.sink, Finishing):
+                        await self._let(self.sink.finish)
                     return
                 else:
                     self.telemetry.sink_idle(self._row)
@@ -107,9 +109,13 @@ class Delivery:
         for replay in await self._patiently(lambda: self.journal.replays(self.name)):
             await self._replay(replay)
         if isinstance(self.sink, Ticking):
-            bookmark = await self._patiently(self.sink.tick)
-            if bookmark is not None:
-                await self._ack(self.acked, bookmark, ())
+            await self._let(self.sink.tick)
+
+    async def _let(self, act: Callable[[], Awaitable[Bookmark | None]]) -> None:
+        """Let the sink do something that is not about a record."""
+        bookmark = await self._patiently(act)
+        if bookmark is not None:
+            await self._ack(self.acked, bookmark, ())
 
     async def _retry(self, letter: DeadLetter) -> None:
         messages = self._encode([Record(letter.seq, letter.line)], replayed=True)

@@ -137,6 +137,14 @@ class Envelope(msgspec.Struct, kw_only=True):
     """Last on purpose: `raw` is then a slice of the encoded line."""
 
 
+FRAME_FIELDS: frozenset[str] = frozenset(
+    {
+        "schema", "id", "source", "listing", "type", "family", "action", "known", "time", "observed_at", "late", "outcome", "severity",
+    }
+)  # fmt: skip
+"""What tells an event from others and where it belongs; every sink needs it, so it is never redacted."""
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Envelope).decode
 

@@ -50,8 +50,11 @@ class Source(Protocol):
     async def oldest(self, listing: Listing, /) -> int | None:
         """A Unix second at or before the oldest visible event and at most a day before it; None if there is no event."""
 
+    async def look(self, listing: Listing, /) -> str:
+        """What one small request shows of a listing, in a few words. Raises as `walk` does."""
+
     def now(self) -> float:
-        """The time at upstream, in Unix seconds: our clock, corrected by theirs."""
+        """The time at upstream, in Unix seconds: our clock, corrected by theirs once they have answered."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +195,15 @@ class Ticking(Protocol):
         """Called about once a second while idle. Raises as `write` does; a returned bookmark is stored."""
 
 
+@runtime_checkable
+class Finishing(Protocol):
+    """A sink that keeps something open, and can close it early."""
+
+    async def finish(self) -> Bookmark | None:
+        """Called when everything was delivered and nothing more will come (`run --once`). Raises as `write` does; a returned bookmark is stored.
+        After a stop or a crash it is not called."""
+
+
 def _unheard(_count: int, _reason: str) -> None:
     """Where nobody counts."""
 
@@ -221,3 +233,39 @@ class Format(Protocol):
     """A record in the bytes of a store's schema: one line, no line break. Total: what does not fit is carried as unknown, never refused."""
 
     def encode(self, record: Record, /) -> bytes: ...
+
+
+class Sighting(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What somebody says of a thing of the organization."""
+
+    kind: str
+    """In the words of the envelope's targets: `user`, `project`, `api_key` …"""
+    id: str
+    name: str | None = None
+    email: str | None = None
+    role: str | None = None
+    """A user's, in the organization."""
+
+
+class DirectoryPage(msgspec.Struct, frozen=True, gc=False):
+    """A piece of one list."""
+
+    sightings: list[Sighting]
+    projects: list[str]
+    """Ids of projects whose own lists can be read."""
+    next: str | None
+    """The cursor of what follows; None at the end."""
+
+
+class DirectorySource(Protocol):
+    """The names that one upstream organization knows, as lists: some of the organization, some of each of its projects."""
+
+    name: SourceName
+    lists: Sequence[str]
+    project_lists: Sequence[str]
+
+    async def read(self, name: str, project: str | None, cursor: str | None, /) -> DirectoryPage:
+        """One request. `project` for those of `project_lists`; `cursor` from the page before. RetryableError or ConfigError."""
+
+    def now(self) -> float:
+        """As `Source.now`."""

@@ -3,9 +3,10 @@
 Never a payload, never a secret. The same methods keep the rows that `/status` and the status page show.
 """
 
+import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -43,6 +44,12 @@ Metric = Literal[
     "streamer_journal_records",
     "streamer_journal_full",
     "streamer_journal_pruned_total",
+    "streamer_directory_entries",
+    "streamer_directory_last_success_seconds",
+    "streamer_directory_failed",
+    "streamer_directory_unsaved",
+    "streamer_names_missing_total",
+    "streamer_geoip_built_seconds",
 ]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
@@ -103,6 +110,18 @@ class SinkStatus:
 
 
 @dataclass
+class DirectoryStatus:
+    """One row of `/status`: the names of one source."""
+
+    source: str
+    entries: int = 0
+    last_success: float = 0.0
+    """Unix seconds at which lists were last read; 0: never yet."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """For each list that could not be read, or not of every project: why, in a sentence."""
+
+
+@dataclass
 class JournalStatus:
     bytes: int = 0
     max_bytes: int = 0
@@ -119,6 +138,7 @@ class Status:
     started_at: float = field(default_factory=time.time)
     listings: dict[tuple[str, str], ListingStatus] = field(default_factory=dict)
     sinks: dict[str, SinkStatus] = field(default_factory=dict)
+    directories: dict[str, DirectoryStatus] = field(default_factory=dict)
     journal: JournalStatus = field(default_factory=JournalStatus)
 
     def as_dict(self, now: float) -> dict[str, Any]:
@@ -129,8 +149,14 @@ class Status:
             "now": now,
             "listings": [asdict(row) for row in self.listings.values()],
             "sinks": [asdict(row) for row in self.sinks.values()],
+            "directories": [asdict(row) for row in self.directories.values()],
             "journal": asdict(self.journal),
         }
+
+
+def _told(error: str | None) -> str | None:
+    """A sentence without the ids of its request: what changes at every try is no change of state."""
+    return error and re.sub(r"\((our )?request [^)]*\)", "", error)
 
 
 class Telemetry:
@@ -142,6 +168,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.status = Status(started_at=clock())
         self._unknown_types: set[str] = set()
+        self._directory_failing = self._geoip_failing = False
         self.recent_failures: deque[str] = deque(maxlen=20)
         self._define()
 
@@ -208,13 +235,27 @@ class Telemetry:
         self._journal_records = gauge("streamer_journal_records", "Records in the journal")
         self._journal_full = gauge("streamer_journal_full", "1 while intake waits for room in the journal")
         self._pruned = counter("streamer_journal_pruned_total", "Records deleted after every sink had them")
+        self._names = gauge("streamer_directory_entries", "Things that the directory knows", "source", "kind")
+        self._names_read = gauge(
+            "streamer_directory_last_success_seconds", "Unix time at which names were last read", "source"
+        )
+        self._names_failed = gauge(
+            "streamer_directory_failed",
+            "Times that this list could not be read in the last load: 1, or so many projects",
+            "source",
+            "list",
+        )
+        self._names_unsaved = gauge("streamer_directory_unsaved", "1 while names cannot be written to the state folder")
+        self._names_missing = counter(
+            "streamer_names_missing_total", "Things in events whose name was not known in time", "kind"
+        )
+        self._name_missing: dict[str, Counter] = {}
+        self._geoip_built = gauge("streamer_geoip_built_seconds", "Unix time at which the geography file was built")
 
     # --- listings ----------------------------------------------------------------------------------------------------
 
-    def listing_opened(
-        self, source: SourceName, listing: Listing, poll_interval: float, watermark: int
-    ) -> ListingStatus:
-        row = ListingStatus(source, listing, poll_interval=poll_interval, watermark=watermark, since=self.clock())
+    def listing_opened(self, source: SourceName, listing: Listing, poll_interval: float) -> ListingStatus:
+        row = ListingStatus(source, listing, poll_interval=poll_interval, since=self.clock())
         self.status.listings[(source, listing)] = row
         self._source_held.labels(source, listing).set(0)
         self._received.labels(source, listing)
@@ -223,7 +264,7 @@ class Telemetry:
 
     def _listing_state(self, row: ListingStatus, state: ListingState, error: str | None) -> bool:
         """True when the state changed: then, and only then, a line is logged."""
-        changed = row.state != state or (state == "held" and row.error != error)
+        changed = row.state != state or (state == "held" and _told(row.error) != _told(error))
         if row.state != state:
             row.since = self.clock()
         row.state, row.error = state, error
@@ -325,7 +366,7 @@ class Telemetry:
         return row
 
     def _sink_state(self, row: SinkStatus, state: SinkState, error: str | None) -> bool:
-        changed = row.state != state or (state == "held" and row.error != error)
+        changed = row.state != state or (state == "held" and _told(row.error) != _told(error))
         if row.state != state:
             row.since = self.clock()
         row.state, row.error = state, error
@@ -385,6 +426,77 @@ class Telemetry:
         row.backlog, row.oldest_at = events, oldest_at
         self._backlog.labels(row.sink).set(events)
         self._oldest.labels(row.sink).set(0 if oldest_at is None else max(self.clock() - oldest_at, 0.0))
+
+    # --- what enriches -----------------------------------------------------------------------------------------------
+
+    def directory_opened(self, source: SourceName) -> DirectoryStatus:
+        row = DirectoryStatus(source)
+        self.status.directories[source] = row
+        return row
+
+    def directory_counted(self, row: DirectoryStatus, counts: Mapping[str, int]) -> None:
+        """`counts`: things by kind, from a closed list of kinds."""
+        row.entries = sum(counts.values())
+        for kind, count in counts.items():
+            self._names.labels(row.source, kind).set(count)
+
+    def directory_loaded(self, row: DirectoryStatus, requests: int, seconds: float) -> None:
+        """At least one list could be read."""
+        first, row.last_success = not row.last_success, self.clock()
+        self._names_read.labels(row.source).set(row.last_success)
+        log = self.log.info if first else self.log.debug
+        log("names loaded", source=row.source, entries=row.entries, requests=requests, seconds=round(seconds, 1))
+
+    def directory_list_read(self, row: DirectoryStatus, name: str) -> None:
+        """Whole, in every project."""
+        if row.failed.pop(name, None) is not None:
+            self.log.info("list of names can be read again", source=row.source, list=name)
+        self._names_failed.labels(row.source, name).set(0)
+
+    def directory_list_failed(self, row: DirectoryStatus, name: str, times: int, error: str) -> None:
+        """Said once, until it can be read again."""
+        if name not in row.failed:
+            self.log.warning(
+                "list of names cannot be read, its things go without a name",
+                source=row.source,
+                list=name,
+                times=times,
+                error=error,
+            )
+        row.failed[name] = error
+        self._names_failed.labels(row.source, name).set(times)
+
+    def directory_saved(self) -> None:
+        if self._directory_failing:
+            self._directory_failing = False
+            self.log.info("names can be written again")
+        self._names_unsaved.set(0)
+
+    def directory_unsaved(self, error: str) -> None:
+        if not self._directory_failing:
+            self._directory_failing = True
+            self.log.warning("names cannot be written, will retry", error=error)
+        self._names_unsaved.set(1)
+
+    def directory_lost(self, error: str) -> None:
+        self.log.error("names of former runs are lost, they are learned anew", error=error)
+
+    def name_missing(self, kind: str) -> None:
+        """`kind`: from a closed list. On the path of every event, hence the memory of its counters."""
+        counter = self._name_missing.get(kind)
+        if counter is None:
+            counter = self._name_missing[kind] = self._names_missing.labels(kind)
+        counter.inc()
+
+    def geoip_read(self, built_at: float) -> None:
+        self._geoip_failing = False
+        self._geoip_built.set(built_at)
+        self.log.info("geography file read", built_at=built_at)
+
+    def geoip_failing(self, error: str) -> None:
+        if not self._geoip_failing:
+            self._geoip_failing = True
+            self.log.warning("geography file cannot be read, the one before stays in use", error=error)
 
     # --- journal and process -----------------------------------------------------------------------------------------
 

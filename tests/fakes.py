@@ -1,10 +1,13 @@
 """Stand-ins for the ports that misbehave on demand; typed against the ports, so that they cannot drift from them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from streamer.model import Batch, Bookmark
-from streamer.ports import Sink
+from streamer.decode import decode_event
+from streamer.model import Batch, Bookmark, Event, Listing, SourceName, Window
+from streamer.ports import Sink, Source, WindowTooLarge
+
+ACME = SourceName("acme")
 
 
 @dataclass
@@ -26,3 +29,46 @@ class ScriptedSink:
 
 
 _: type[Sink] = ScriptedSink
+
+
+@dataclass
+class FakeSource:
+    """A listing in memory: events by id with the time at which they become visible; trouble on demand."""
+
+    name: SourceName = ACME
+    listings: Sequence[Listing] = ("organization",)
+    clock: Callable[[], float] = lambda: 0.0
+    events: list[tuple[float, Event]] = field(default_factory=list)
+    """(visible from, event)."""
+    trouble: Iterator[Exception | None] = field(default_factory=lambda: iter(()))
+    walks: list[Window] = field(default_factory=list)
+
+    def make(self, number: int, at: int, visible: float | None = None) -> Event:
+        raw = b'{"id":"e%d","type":"logout.succeeded","effective_at":%d}' % (number, at)
+        event = decode_event(raw)
+        self.events.append((at if visible is None else visible, event))
+        return event
+
+    async def walk(self, listing: Listing, window: Window, limit: int, /) -> list[Event]:
+        self.walks.append(window)
+        trouble = next(self.trouble, None)
+        if trouble is not None:
+            raise trouble
+        end = float("inf") if window.end is None else window.end
+        now = self.clock()
+        found = [e for visible, e in self.events if visible <= now and window.start <= e.effective_at < end]
+        if len(found) > limit and (window.end is None or window.end - window.start > 1):
+            raise WindowTooLarge(found[len(found) // 2].effective_at)
+        return found[::-1]
+
+    async def look(self, listing: Listing, /) -> str:
+        return "readable"
+
+    async def oldest(self, listing: Listing, /) -> int | None:
+        return min((e.effective_at for _, e in self.events), default=None)
+
+    def now(self) -> float:
+        return self.clock()
+
+
+__: type[Source] = FakeSource

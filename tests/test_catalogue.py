@@ -1,7 +1,6 @@
 """The catalogue against the official SDK, the published mapping and itself."""
 
 import csv
-import json
 import subprocess
 import sys
 import time
@@ -16,16 +15,7 @@ from streamer.catalog import OCSF_STATUS, SEVERITY_NUMBERS, TYPES, EventType, Ta
 from streamer.catalog.derive import _ACTIVITIES  # what the row can mean is checked against OCSF's own schema
 from streamer.catalog.payloads import assigned_role
 from tests import drift
-
-
-def shared(path: str) -> Path:
-    """A file of the data folder that may stand beside the repository."""
-    here = Path(__file__).resolve().parents[1]
-    for parent in list(here.parents)[:2]:
-        if (parent / "shared" / path).is_file():
-            return parent / "shared" / path
-    pytest.skip(f"../shared/{path} is absent")
-
+from tests.shared_folder import shared_file, shared_json
 
 BEYOND_THE_SDK = {
     "Every event": {
@@ -153,7 +143,7 @@ def columns(row: EventType) -> dict[str, object]:
         "ocsf_severity": row.severity.capitalize(),
         "ocsf_entity_type_id": entity_id,
         "ocsf_entity_type": entity,
-        "ocsf_1_9": "{}:{}".format(*row.ocsf_1_9),
+        "ocsf_1_9": f"{row.ocsf_1_9.class_uid}:{row.ocsf_1_9.activity_id}",
         "ecs_category": " ".join(row.ecs.category),
         "ecs_type": " ".join(row.ecs.type),
         "ecs_action": row.ecs.action,
@@ -170,7 +160,7 @@ def columns(row: EventType) -> dict[str, object]:
 def test_every_column_of_the_mapping() -> None:
     """Goal: what the rules derive is what the published mapping says. Method: all 149 rows, every column but the two of remarks;
     `first_sdk` there names the first of five SDKs looked at, so ours, exact, may not be later."""
-    with shared("data/mapping.csv").open() as lines:
+    with shared_file("data/mapping.csv").open(encoding="utf-8") as lines:
         mapping = list(csv.DictReader(lines))
     assert [line["type"] for line in mapping] == list(TYPES)
     for line in mapping:
@@ -184,7 +174,7 @@ def test_every_column_of_the_mapping() -> None:
 
 def test_since_and_listing_of_every_type() -> None:
     """Goal: the SDK version and the listing are right. Method: against the list made from all SDK versions."""
-    listed = json.loads(shared("data/event_types.json").read_bytes())["event_types"]
+    listed = shared_json("data/event_types.json")["event_types"]
     theirs = {line["type"]: (line["since"], "tenant" if line["tenant"] else "organization") for line in listed}
     assert {name: (row.since, row.listing) for name, row in TYPES.items()} == theirs
     assert sum(row.reference for row in TYPES.values()) == 59
@@ -192,12 +182,23 @@ def test_since_and_listing_of_every_type() -> None:
 
 def test_ocsf_names_are_those_of_its_schema() -> None:
     """Goal: class and activity names exist in OCSF 1.8.0, variants too. Method: against its schema."""
-    classes = json.loads(shared("checks/ocsf/ocsf-1.8.0.json").read_bytes())["classes"]
+    classes = shared_json("checks/ocsf/ocsf-1.8.0.json")["classes"]
     for class_uid, caption in catalog.OCSF_CLASSES.items():
         theirs = classes[str(class_uid)]
         assert theirs["caption"] == caption
         captions = theirs["attributes"]["activity_id"]["e"]
         assert {str(number): name for number, name in _ACTIVITIES[class_uid].items()}.items() <= captions.items()
+
+
+def test_ocsf_1_9_names_are_those_of_its_schema() -> None:
+    """Goal: class and activity names exist in OCSF 1.9, variants too. Method: every row against its schema."""
+    classes = shared_json("checks/ocsf/ocsf-1.9.0-dev.json")["classes"]
+    for row in TYPES.values():
+        for event in (row.ocsf_1_9, *row.ocsf_1_9_when.values()):
+            theirs = classes[str(event.class_uid)]
+            assert event.class_name == theirs["caption"]
+            if event.activity_id != catalog.OCSF_OTHER:
+                assert theirs["attributes"]["activity_id"]["e"][str(event.activity_id)] == event.activity_name
 
 
 def test_payload_dependent_classes() -> None:

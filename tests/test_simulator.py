@@ -3,8 +3,12 @@
 import asyncio
 import hashlib
 import json
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,13 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.catalog import TYPES
+from streamer.errors import ConfigError
 from streamer.model import LISTINGS, Event, EventId
-from streamer.simulator import Simulator, SimulatorOptions
+from streamer.simulator import FAULTS, Simulator, SimulatorOptions, control
 from streamer.simulator.answers import READ_AUDIT_LOGS
 from streamer.simulator.payloads import PAYLOADS, WITHOUT_PAYLOAD
 from streamer.simulator.store import Query, Store, facets
 from streamer.simulator.upstream import Upstream
-from tests.simulation import KEY, simulated, simulated_in_child
+from tests.simulation import KEY, REPEATED, simulated, simulated_in_child
 
 UNTIL = 1_790_000_000
 DAY_S = 86_400
@@ -91,7 +96,7 @@ async def test_async_sdk_reads_a_listing_through() -> None:
 
 
 async def test_every_type_is_served_and_parses() -> None:
-    """Goal: all catalogued types occur, and parse in the SDK's models. Method: read both listings, look at each event."""
+    """Goal: all catalogued types occur, and parse in the SDK's models. Method: read both listings, hold each event against its model."""
     async with simulated(events=900) as simulator:
         seen = {
             item.type: item for flag in (False, True) for item in await listed(simulator, tenant_only=flag, limit=100)
@@ -102,7 +107,7 @@ async def test_every_type_is_served_and_parses() -> None:
         name = event_type.replace(".", "_") if field is None else field + "_" + event_type.rpartition(".")[2]
         if name in type(item).model_fields and event_type not in WITHOUT_PAYLOAD:
             assert getattr(item, name) is not None, event_type
-        assert item.effective_at > 0
+        type(item).model_validate(item.to_dict(mode="json"))
 
 
 def test_documented_payloads_have_only_documented_fields() -> None:
@@ -514,6 +519,46 @@ def test_child_process_serves_and_stops_with_its_parent() -> None:
     with pytest.raises(OSError):
         child.control("GET", "stats")
     assert url.startswith("http://127.0.0.1:")
+
+
+async def test_a_port_that_is_taken() -> None:
+    """Goal: one sentence, no traceback. Method: two simulators want the same port, one in a process of its own."""
+    async with simulated(events=0) as simulator:
+        port = simulator.base_url.rpartition(":")[2].removesuffix("/v1")
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
+            async with Simulator(SimulatorOptions(events=0)).serve(int(port)):
+                pass
+        command = [sys.executable, "-m", "streamer.simulator", "--events", "0", "--port", port]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0
+        assert done.stderr.count("\n") == 1
+
+
+def test_sigterm_ends_the_module_cleanly() -> None:
+    """Goal: a supervisor can stop it. Method: SIGTERM while a client hangs in a slow answer; exit code 0."""
+    arguments = ["--events", "50", "--fault", "latency:value=600"]
+    command = [sys.executable, "-m", "streamer.simulator", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        with socket.create_connection(("127.0.0.1", int(base_url.rpartition(":")[2].removesuffix("/v1")))) as client:
+            client.sendall(b"GET /v1/organization/audit_logs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            process.terminate()
+            _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_the_page_about_the_simulator_is_whole() -> None:
+    """Goal: every option, fault and steering request is documented. Method: look for each in docs/simulator.md."""
+    text = (Path(__file__).parents[1] / "docs" / "simulator.md").read_text()
+    for name in SimulatorOptions.model_fields:
+        assert f"`{REPEATED.get(name, '--' + name.replace('_', '-'))}`" in text, name
+    for name, fault in FAULTS.items():
+        assert f"`{name}`" in text, name
+        assert fault.does in text, name
+    steering = [line for line in (control.__doc__ or "").splitlines() if line.startswith("| `")]
+    assert len(steering) >= 6
+    assert all(line in text for line in steering)
 
 
 async def test_pages_are_fast() -> None:

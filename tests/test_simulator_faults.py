@@ -278,18 +278,21 @@ def test_faults_have_a_probability_and_a_count() -> None:
 
 
 def test_faults_strike_where_they_should() -> None:
-    """Goal: `on` names one listing, nothing means both, the directory only by name. Method: all nine pairs."""
+    """Goal: `on` names a place, nothing means both listings, the directory all other lists. Method: each pair."""
     struck = {
-        (on, where): Switchboard(1, {"html": Setting(on=on)}).strikes("html", where) is not None
-        for on in (None, "organization", "tenant", "directory")
-        for where in ("organization", "tenant", "directory")
+        (on, where)
+        for on in (None, "organization", "tenant", "directory", "groups")
+        for where in ("organization", "tenant", "groups", "users")
+        if Switchboard(1, {"html": Setting(on=on)}).strikes("html", where) is not None
     }
-    assert {pair for pair, hit in struck.items() if hit} == {
+    assert struck == {
         (None, "organization"),
         (None, "tenant"),
         ("organization", "organization"),
         ("tenant", "tenant"),
-        ("directory", "directory"),
+        ("directory", "groups"),
+        ("directory", "users"),
+        ("groups", "groups"),
     }
 
 

@@ -83,8 +83,9 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[TargetAt, ...]
     ocsf: Ocsf
     ocsf_when: Mapping[Condition, Ocsf]
-    ocsf_1_9: tuple[int, int]
-    """class_uid and activity_id under OCSF 1.9."""
+    ocsf_1_9: Ocsf
+    """The same under OCSF 1.9."""
+    ocsf_1_9_when: Mapping[Condition, Ocsf]
     entity: tuple[int, str] | None
     """OCSF `managed_entity`: type_id and type; None outside of class 3004."""
     ecs: Ecs
@@ -155,6 +156,24 @@ _ACTIVITIES: Mapping[int, Mapping[int, str]] = {
     },
 }
 
+_CLASSES_1_9 = {**OCSF_CLASSES, 3007: "User Management", 3008: "Role Management"}
+_ACTIVITIES_1_9: Mapping[int, Mapping[int, str]] = {
+    **_ACTIVITIES,
+    3006: {**_ACTIVITIES[3006], 9: "Update", 12: "Assign Roles", 13: "Remove Roles"},
+    3007: {
+        1: "Create",
+        2: "Update",
+        3: "Delete",
+        10: "Attach Policies",
+        11: "Detach Policies",
+        15: "Remove Privileges",
+        16: "Assign Roles",
+        17: "Remove Roles",
+        19: "Remove Programmatic Credentials",
+    },
+    3008: {1: "Create", 2: "Update", 3: "Delete", 6: "Assign Resources", 7: "Remove Resources"},
+}
+
 _ENTITY_IDS = {"user": 2, "organization": 4, "policy": 5, "ip_allowlist": 7}
 _ENTITY_NAMES = {"ip_allowlist": "Network Zone"}
 
@@ -204,9 +223,13 @@ _ECS_AREAS: Mapping[Area, tuple[tuple[str, ...], str | None]] = {
 _MOVED_IN_1_9 = {
     (3001, 1): (3007, 1),
     (3001, 6): (3007, 3),
+    (3001, 7): (3007, 10),
+    (3001, 8): (3007, 11),
     (3001, 99): (3007, 2),
     (3005, 1): (3007, 16),
     (3005, 2): (3007, 17),
+    (3006, 1): (3006, 12),
+    (3006, 2): (3006, 13),
     (3006, 99): (3006, 9),
 }
 _ROLES_IN_1_9 = {1: 1, 3: 2, 4: 3}
@@ -276,14 +299,17 @@ def ocsf_of(name: str, stated: str | None) -> Ocsf:
     return Ocsf(class_uid, OCSF_CLASSES[class_uid], activity_id, activity_name)
 
 
-def ocsf_1_9_of(ocsf: Ocsf, noun: str, stated: str | None) -> tuple[int, int]:
+def ocsf_1_9_of(ocsf: Ocsf, noun: str | None = None, stated: str | None = None) -> Ocsf:
+    """`noun`: what the type is about; None for a variant, which follows its class alone."""
+    here = ocsf.class_uid, ocsf.activity_id
     if stated:
         class_uid, activity_id = map(int, stated.split(":"))
-        return class_uid, activity_id
-    if noun == "role" and ocsf.activity_id in _ROLES_IN_1_9:
-        return 3008, _ROLES_IN_1_9[ocsf.activity_id]
-    here = ocsf.class_uid, ocsf.activity_id
-    return _MOVED_IN_1_9.get(here, here)
+    elif noun == "role" and ocsf.activity_id in _ROLES_IN_1_9:
+        class_uid, activity_id = 3008, _ROLES_IN_1_9[ocsf.activity_id]
+    else:
+        class_uid, activity_id = _MOVED_IN_1_9.get(here, here)
+    name = ocsf.activity_name if activity_id == OCSF_OTHER else _ACTIVITIES_1_9[class_uid][activity_id]
+    return Ocsf(class_uid, _CLASSES_1_9[class_uid], activity_id, name)
 
 
 def ecs_of(name: str, area: Area, stated: str | None) -> Ecs:
@@ -326,6 +352,7 @@ def row(
     family, action = family_and_action(name)
     noun = noun or noun_of(name)
     event = ocsf_of(name, ocsf)
+    variants = {when: ocsf_of(name, text) for when, text in (ocsf_when or {}).items()}
     return EventType(
         type=name,
         since=since,
@@ -342,8 +369,9 @@ def row(
         payload=payload,
         targets=tuple(targets) if targets is not None else (target(noun, name=name_at or _name_in(payload)),),
         ocsf=event,
-        ocsf_when=MappingProxyType({when: ocsf_of(name, text) for when, text in (ocsf_when or {}).items()}),
+        ocsf_when=MappingProxyType(variants),
         ocsf_1_9=ocsf_1_9_of(event, noun, ocsf_1_9),
+        ocsf_1_9_when=MappingProxyType({when: ocsf_1_9_of(variant) for when, variant in variants.items()}),
         entity=_entity_of(event, noun),
         ecs=ecs_of(name, area, ecs),
     )

@@ -4,6 +4,7 @@ Field for field those of the official SDK; a field it does not have says where i
 null. `data` is what a creation was given, `changes_requested` what an update was asked for; neither is the resulting state.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -219,6 +220,10 @@ class OrganizationChanges(Part):
     usage_dashboard_visibility: str | None = None
     """`ANY_ROLE`, `OWNERS`."""
 
+    @property
+    def shown_name(self) -> str | None:
+        return self.title or self.name
+
 
 class OrganizationUpdated(Part):
     id: str | None = None
@@ -229,6 +234,10 @@ class ProjectData(Part):
     name: str | None = None
     title: str | None = None
     """What the dashboard shows."""
+
+    @property
+    def shown_name(self) -> str | None:
+        return self.title or self.name
 
 
 class ProjectCreated(Part):
@@ -297,6 +306,7 @@ class AssignedRole(NamedTuple):
     name: str | None
 
 
+@lru_cache(maxsize=64)  # a row asks twice, for the id and for the name
 def assigned_role(assignment_id: str | None) -> AssignedRole:
     """The role in a composite `role_assignment_<role id>__<resource type>__<resource id>_<principal id>`.
 

@@ -249,7 +249,11 @@ class SqliteJournal:
         self, source: str, listing: str, entries: Sequence[Entry], progress: Progress
     ) -> list[tuple[int, list[bytes]]]:
         needed = sum(len(e.line) for e in entries)
-        if entries and self._used_bytes() + needed > self._max_bytes:
+        if (
+            entries
+            and self._used_bytes() + needed > self._max_bytes
+            and self._used_bytes(settled=True) + needed > self._max_bytes
+        ):
             raise RetryableError(
                 f"journal full: {self.path} holds {self._used_bytes() >> 20} MiB of {self._max_bytes >> 20} MiB; "
                 "mend the sink that is behind or raise journal.max_size"
@@ -427,14 +431,16 @@ class SqliteJournal:
     async def size(self) -> JournalSize:
         return await self._run(self._size)
 
-    def _used_bytes(self) -> int:
+    def _used_bytes(self, *, settled: bool = False) -> int:
+        """Live pages and the write-ahead log. `settled`: move the log's pages first, so that none is counted twice."""
+        if settled:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
         try:
             log = self.path.with_name(FILE + "-wal").stat().st_size
         except FileNotFoundError:
             log = 0
-        # The log is kept, at most 64 MiB of it, after its pages have been moved: it must not look like live data.
-        return int(pages * self._page_bytes) + min(log, 16 << 20)
+        return int(pages * self._page_bytes) + log
 
     def _size(self) -> JournalSize:
         head, oldest = self._one("SELECT seq FROM head"), self._oldest()

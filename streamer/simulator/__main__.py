@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from streamer.errors import ConfigError
 from streamer.simulator.options import SimulatorOptions
 from streamer.simulator.server import serve
 
@@ -34,4 +35,7 @@ if __name__ == "__main__":
         for problem in error.errors():
             sys.stderr.write(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}\n")
         sys.exit(2)
-    serve(options)
+    try:
+        serve(options)
+    except ConfigError as error:
+        sys.exit(str(error))

@@ -9,7 +9,8 @@ import orjson
 Scope = str
 READ_AUDIT_LOGS: Scope = "api.audit_logs.read"
 READ_MANAGEMENT: Scope = "api.management.read"
-SCOPES: tuple[Scope, ...] = (READ_AUDIT_LOGS, READ_MANAGEMENT, "api.usage.read")
+READ_USAGE: Scope = "api.usage.read"
+SCOPES: tuple[Scope, ...] = (READ_AUDIT_LOGS, READ_MANAGEMENT, READ_USAGE)
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>%b</title></head><body><h1>%b</h1><hr>gateway</body></html>\n"
 

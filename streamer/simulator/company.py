@@ -203,6 +203,12 @@ class Company(msgspec.Struct):
     hired: int
     """So many people have ever been; numbers the next."""
 
+    def person(self, person_id: str) -> Person | None:
+        return next((person for person in self.people if person.id == person_id), None)
+
+    def project(self, project_id: str) -> Project | None:
+        return next((project for project in self.projects if project.id == project_id), None)
+
     @property
     def owners(self) -> list[Person]:
         return [person for person in self.people if person.role == "owner"]
@@ -291,10 +297,14 @@ def hire(draw: Draw, number: int, role: Literal["owner", "reader"], added_at: in
     )
 
 
+def reference(project_id: str, name: str) -> Any:
+    """The `project` of an event, rendered."""
+    return orjson.Fragment(orjson.dumps({"id": project_id, "name": name}))
+
+
 def found_project(draw: Draw, name: str, created_at: int, members: dict[str, str]) -> Project:
     project_id = "proj_" + draw.token()
-    reference = orjson.Fragment(orjson.dumps({"id": project_id, "name": name}))
-    return Project(project_id, name, created_at, None, members, reference)
+    return Project(project_id, name, created_at, None, members, reference(project_id, name))
 
 
 def _projects(draw: Draw, count: int, people: list[Person], since: int) -> list[Project]:

@@ -7,6 +7,7 @@
 | `GET /_sim/faults` | what is on, what has struck, and what there is |
 | `PUT /_sim/faults` | exactly these are on: `{"late": {"probability": 0.1, "value": 30}}`; `{}` ends all |
 | `GET /_sim/stats` | requests, by status, pages, events, the most at once |
+| `POST /_sim/directory` | `{"list": "projects", "id": "proj_…", "name": "New"}` renames, without a name deletes, and the log does not tell |
 | `POST /_sim/keys` | `{"keys": ["sk-admin-new"]}` are accepted from now on, others are not |
 """
 
@@ -17,6 +18,7 @@ import orjson
 from aiohttp import web
 
 from streamer.model import LISTINGS, Listing
+from streamer.simulator.directory import change
 from streamer.simulator.faults import FAULTS, check_fault
 from streamer.simulator.upstream import truth_lines
 
@@ -34,6 +36,12 @@ class EventOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 class Keys(msgspec.Struct, forbid_unknown_fields=True):
     keys: list[str]
+
+
+class Change(msgspec.Struct, forbid_unknown_fields=True):
+    list: str
+    id: str
+    name: str | None = None
 
 
 class Control:
@@ -96,6 +104,14 @@ class Control:
     async def stats(self, _: web.Request) -> web.Response:
         return _json(msgspec.to_builtins(self._simulator.stats))
 
+    async def directory(self, request: web.Request) -> web.Response:
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=Change)
+            change(self._simulator.upstream.company, wanted.list, wanted.id, wanted.name)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise _refusal(f"{error}") from None
+        return _json({})
+
     async def keys(self, request: web.Request) -> web.Response:
         try:
             wanted = msgspec.json.decode(await request.read(), type=Keys)
@@ -112,6 +128,7 @@ def add_routes(application: web.Application, simulator: "Simulator") -> None:
     application.router.add_get("/_sim/faults", control.show_faults)
     application.router.add_put("/_sim/faults", control.set_faults)
     application.router.add_get("/_sim/stats", control.stats)
+    application.router.add_post("/_sim/directory", control.directory)
     application.router.add_post("/_sim/keys", control.keys)
 
 

@@ -6,10 +6,10 @@ A fault strikes with a probability, a number of times, or both, at one listing o
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
+from streamer.model import LISTINGS
 from streamer.simulator.answers import (
     READ_AUDIT_LOGS,
     Answer,
@@ -23,10 +23,12 @@ from streamer.simulator.answers import (
     wrong_key,
 )
 from streamer.simulator.company import Draw
+from streamer.simulator.lists import PLACES as LISTS_AND_COSTS
 from streamer.simulator.store import Page, Query
 
 Value = float | str
-Where = Literal["organization", "tenant", "directory"]
+PLACES: tuple[str, ...] = (*LISTINGS, "directory", *LISTS_AND_COSTS)
+"""The two listings of the audit log, the other lists all together, and each of them."""
 
 
 class Setting(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -38,8 +40,8 @@ class Setting(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Strikes that are left; None has no end."""
     value: Value | None = None
     """The row's meaning; None takes the row's default."""
-    on: Where | None = None
-    """One listing, or the other lists of the Admin API; None is both listings of the audit log."""
+    on: str | None = None
+    """One of PLACES; None is both listings of the audit log."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,11 @@ FAULTS: Mapping[str, Fault] = {
             answer=lambda value, now: html(int(float(value)), "Just a moment"),
         ),
         Fault(
-            "forbidden", "403 whose error is a bare string", answer=lambda value, now: missing_scope(READ_AUDIT_LOGS)
+            "forbidden",
+            "403 whose error is a bare string",
+            READ_AUDIT_LOGS,
+            "the scope that it names",
+            answer=lambda value, now: missing_scope(str(value)),
         ),
         Fault(
             "bad_request",
@@ -194,9 +200,17 @@ def check_fault(name: str, fields: object, *, strict: bool = True) -> tuple[str,
         setting = msgspec.convert(fields, Setting, strict=strict)
         if setting.value is not None and not isinstance(fault.value, str):
             setting.value = float(setting.value)
+        if setting.on is not None and setting.on not in PLACES:
+            raise ValueError(f"on={setting.on} is none of {', '.join(PLACES)}")
     except (msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"fault {name!r}: {error}") from None
     return name, setting
+
+
+def _reach(on: str | None) -> tuple[str, ...]:
+    if on is None:
+        return LISTINGS
+    return PLACES[len(LISTINGS) :] if on == "directory" else (on,)
 
 
 class Switchboard:
@@ -208,10 +222,10 @@ class Switchboard:
         self.struck: dict[str, int] = {}
         """How often each has struck so far."""
 
-    def strikes(self, name: str, where: Where) -> Value | None:
+    def strikes(self, name: str, where: str) -> Value | None:
         """The fault's value if it strikes now, which counts; else None."""
         setting = self.settings.get(name)
-        if setting is None or (where != setting.on if setting.on else where == "directory"):
+        if setting is None or where not in _reach(setting.on):
             return None
         if setting.count == 0 or self._draw.random() >= setting.probability:
             return None
@@ -221,7 +235,7 @@ class Switchboard:
         value = setting.value if setting.value is not None else FAULTS[name].value
         return 0 if value is None else value
 
-    def answer(self, where: Where, now: float) -> Answer | None:
+    def answer(self, where: str, now: float) -> Answer | None:
         """What is said instead of a page, if anything."""
         for name in self._active():
             make = FAULTS[name].answer
@@ -229,7 +243,7 @@ class Switchboard:
                 return make(value, now)
         return None
 
-    def query(self, query: Query, where: Where) -> Query:
+    def query(self, query: Query, where: str) -> Query:
         for name in self._active():
             change = FAULTS[name].query
             needless = name in ("stuck_cursor", "repeated_events") and query.after is None
@@ -237,7 +251,7 @@ class Switchboard:
                 query = change(query, value)
         return query
 
-    def page(self, page: Page, query: Query, where: Where) -> Page:
+    def page(self, page: Page, query: Query, where: str) -> Page:
         for name in self._active():
             change = FAULTS[name].page
             if change and self.strikes(name, where) is not None:

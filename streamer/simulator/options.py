@@ -31,7 +31,7 @@ class SimulatorOptions(BaseModel):
     rate: float = Field(default=0, ge=0, le=10_000, description="Events a second that come into being while it runs.")
     profile: Profile = Field(
         default="company",
-        description="company: a working company, its story and every event type; story: a quiet company and the story; "
+        description="company: a working company, its story and, from 300 events on, every type; story: a quiet company and the story; "
         "quiet: nothing that should alarm anybody; bulk: events of about 950 bytes, for measurements.",
     )
     seed: int = Field(default=1, description="The same seed makes the same company and the same events.")
@@ -41,6 +41,10 @@ class SimulatorOptions(BaseModel):
     service_accounts: int = Field(default=10, ge=1, le=10_000, description="Its service accounts.")
     api_keys: tuple[str, ...] = Field(default=(DEFAULT_KEY,), min_length=1, description="Admin keys that are accepted.")
     scopes: tuple[str, ...] = Field(default=SCOPES, description="What these keys may read; the rest answers 403.")
+    requests_per_minute: int = Field(
+        default=0, ge=0, description="Rate limit of all lists but the audit log, with x-ratelimit headers; 0: none."
+    )
+    failing_projects: int = Field(default=0, ge=0, description="So many projects answer 500 to every read below them.")
     gzip: bool = Field(default=False, description="Compress answers for clients that accept it.")
     faults: tuple[Annotated[str, AfterValidator(_checked_fault)], ...] = Field(
         default=(), description="Faults: NAME or NAME:probability=0.1,count=5,value=30,on=tenant."

@@ -1,44 +1,15 @@
 """What is asked for, read from a query string; and the body that answers, joined from rendered events."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import orjson
 
 from streamer.catalog import TYPES
 from streamer.model import Listing
 from streamer.simulator.answers import Refusal, bad_request
+from streamer.simulator.parameters import Parameters, last_value, read_flag, read_limit
 from streamer.simulator.store import FILTERS, MAX_EFFECTIVE_AT, Page, Query
-
-Parameters = Mapping[str, Sequence[str]]
-"""Each parameter's values, in the order sent."""
-
-MAX_LIMIT = 100
-DEFAULT_LIMIT = 20
-TRUE, FALSE = ("true", "True", "1"), ("false", "False", "0")
-
-
-def _last(parameters: Parameters, name: str) -> str | None:
-    values = parameters.get(name)
-    return values[-1] if values else None
-
-
-def read_limit(parameters: Parameters, default: int = DEFAULT_LIMIT, most: int = MAX_LIMIT) -> int:
-    """Raises Refusal."""
-    text = _last(parameters, "limit")
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
-        raise Refusal(bad_request(f"Invalid 'limit': {text!r} is not a number from 1 to {most}.", "limit"))
-    return int(text)
-
-
-def read_flag(parameters: Parameters, name: str) -> bool:
-    """Raises Refusal."""
-    text = _last(parameters, name)
-    if text is not None and text not in TRUE + FALSE:
-        raise Refusal(bad_request(f"Invalid '{name}': {text!r} is neither true nor false.", name))
-    return text in TRUE
 
 
 def listing_asked(parameters: Parameters) -> Listing:
@@ -50,7 +21,7 @@ def read_query(parameters: Parameters) -> Query:
     bounds = {"gte": 0, "gt": -1, "lt": MAX_EFFECTIVE_AT + 1, "lte": MAX_EFFECTIVE_AT}
     for operator in bounds:
         name = f"effective_at[{operator}]"
-        if (text := _last(parameters, name)) is not None:
+        if (text := last_value(parameters, name)) is not None:
             bounds[operator] = _second(name, text)
     filters = tuple((name, tuple(values)) for name in FILTERS if (values := parameters.get(name + "[]")))
     if listing_asked(parameters) == "tenant":
@@ -59,8 +30,8 @@ def read_query(parameters: Parameters) -> Query:
         start=max(bounds["gte"], bounds["gt"] + 1),
         end=min(bounds["lt"], bounds["lte"] + 1),
         filters=filters,
-        after=_last(parameters, "after"),
-        before=_last(parameters, "before"),
+        after=last_value(parameters, "after"),
+        before=last_value(parameters, "before"),
         limit=read_limit(parameters),
     )
 

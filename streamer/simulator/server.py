@@ -14,12 +14,13 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from aiohttp import web
 
+from streamer.errors import ConfigError
 from streamer.simulator import control
 from streamer.simulator.answers import (
     READ_AUDIT_LOGS,
@@ -33,15 +34,19 @@ from streamer.simulator.answers import (
     wrong_key,
 )
 from streamer.simulator.company import Draw
-from streamer.simulator.faults import Switchboard, Where
+from streamer.simulator.directory import Directory
+from streamer.simulator.faults import Switchboard
+from streamer.simulator.lists import COSTS, COSTS_PATH, LISTS, List
 from streamer.simulator.options import SimulatorOptions
-from streamer.simulator.pages import Parameters, concatenated, indented, listing_asked, page_body, read_query
+from streamer.simulator.pages import concatenated, indented, listing_asked, page_body, read_query
+from streamer.simulator.parameters import Parameters
 from streamer.simulator.store import UnknownCursor
 from streamer.simulator.upstream import Upstream
 from streamer.stop import Stop
 
 MAX_REQUEST_LINE = 65_536
 """All event types in one query string are longer than the usual limit."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON_HEADERS = {"Content-Type": "application/json"}
 DRIPS = 10
 """A slow body comes in so many pieces."""
@@ -68,6 +73,12 @@ class Simulator:
         """`clock`: Unix seconds; what the simulator takes for now."""
         self.options = options or SimulatorOptions()
         self.upstream = Upstream(self.options, clock)
+        self.directory = Directory(
+            self.upstream.company,
+            self.options.scopes,
+            self.options.requests_per_minute,
+            self.options.failing_projects,
+        )
         self.stats = Stats()
         self.api_keys = set(self.options.api_keys)
         self.base_url = ""
@@ -82,14 +93,18 @@ class Simulator:
 
     @asynccontextmanager
     async def serve(self, port: int | None = None) -> "AsyncIterator[Simulator]":
-        """`port`: instead of the option's."""
+        """`port`: instead of the option's. Raises ConfigError where it cannot listen."""
+        host, port = self.options.host, self.options.port if port is None else port
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1, max_line_size=MAX_REQUEST_LINE)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self.options.host, self.options.port if port is None else port)
-            await site.start()
-            host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
-            self.base_url = f"http://{host}:{runner.addresses[0][1]}/v1"
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise ConfigError(f"the simulator cannot listen on {host}:{port}: {reason}; choose another") from None
+            name = f"[{host}]" if ":" in host else host
+            self.base_url = f"http://{name}:{runner.addresses[0][1]}/v1"
             yield self
         finally:
             self._stop.set()
@@ -99,19 +114,35 @@ class Simulator:
         application = web.Application()
         control.add_routes(application, self)
         application.router.add_get("/v1/organization/audit_logs", self._audit_logs)
+        for entry in LISTS:
+            application.router.add_get("/v1" + entry.path, self._listing(entry))
+        application.router.add_get("/v1" + COSTS_PATH, self._costs)
         application.router.add_route("*", "/{path:.*}", self._nowhere)
         return application
 
     async def _audit_logs(self, request: web.Request) -> web.StreamResponse:
         parameters = _parameters(request)
         try:
-            where: Where = listing_asked(parameters)
+            where: str = listing_asked(parameters)
         except Refusal:
             where = "organization"
         return await self._respond(request, where, lambda: self._page(parameters))
 
+    def _listing(self, entry: List) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await self._respond(
+                request,
+                entry.name,
+                lambda: self.directory.read(entry, request.match_info, _parameters(request), self._clock()),
+            )
+
+        return handle
+
+    async def _costs(self, request: web.Request) -> web.StreamResponse:
+        return await self._respond(request, COSTS, lambda: self.directory.costs(_parameters(request), self._clock()))
+
     async def _nowhere(self, request: web.Request) -> web.StreamResponse:
-        return await self._respond(request, "directory", lambda: not_found(request.method, request.path))
+        return await self._respond(request, "nowhere", lambda: not_found(request.method, request.path))
 
     def _page(self, parameters: Parameters) -> Answer:
         listing = listing_asked(parameters)
@@ -143,7 +174,7 @@ class Simulator:
         if key not in self.api_keys:
             raise Refusal(wrong_key())
 
-    async def _respond(self, request: web.Request, where: Where, produce: Callable[[], Answer]) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, where: str, produce: Callable[[], Answer]) -> web.StreamResponse:
         """The key, the faults, then the answer."""
         stats, faults = self.stats, self.faults
         stats.requests += 1
@@ -165,7 +196,7 @@ class Simulator:
         finally:
             stats.concurrent -= 1
 
-    async def _send(self, request: web.Request, where: Where, answer: Answer) -> web.StreamResponse:
+    async def _send(self, request: web.Request, where: str, answer: Answer) -> web.StreamResponse:
         headers = {**answer.headers, **self._common_headers(where)}
         body = answer.body
         if self.options.gzip and "gzip" in request.headers.get("Accept-Encoding", ""):
@@ -203,7 +234,7 @@ class Simulator:
             request.transport.abort()
         return web.Response(status=500)
 
-    def _common_headers(self, where: Where) -> dict[str, str]:
+    def _common_headers(self, where: str) -> dict[str, str]:
         now = self._clock()
         if (offset := self.faults.strikes("clock_offset", where)) is not None:
             date = http_date(now + float(offset))
@@ -230,7 +261,7 @@ def _parameters(request: web.Request) -> Parameters:
 
 
 def serve(options: SimulatorOptions) -> None:
-    """Serve until SIGTERM or SIGINT. The base URL is the first line of standard output."""
+    """Serve until SIGTERM or SIGINT. The base URL is the first line of standard output. Raises ConfigError."""
     with asyncio.Runner() as runner:
         runner.run(_serve(options))
 

@@ -14,7 +14,7 @@ import orjson
 from streamer.catalog import TYPES, lookup
 from streamer.model import Event, EventId, Listing
 from streamer.simulator.chapters import Step, Steps, chapters, new_key
-from streamer.simulator.company import ApiKey, Company, Draw, Person, Project
+from streamer.simulator.company import ApiKey, Company, Draw, Person
 from streamer.simulator.payloads import IN_DETAILS, SCOPES, payload_of
 
 Profile = Literal["company", "story", "quiet", "bulk"]
@@ -64,6 +64,7 @@ class Story:
         self._draw = Draw(f"story {seed}")
         self._profile = profile
         self._recent_keys: list[ApiKey] = []
+        self._active = [project for project in company.projects if project.archived_at is None]
         self._typo_by = cycle(range(len(company.people)))
         self._shifts: list[list[Person]] = [[] for _ in range(24)]
         self._rostered = 0
@@ -209,23 +210,17 @@ class Story:
 
     def _create_key(self, at: int) -> Step:
         """A new key; when there are many, the oldest of them goes instead."""
-        person, company = self._anyone(at), self.company
+        actor, company = self._anyone(at), self.company
         if len(self._recent_keys) >= RECENT:
             gone = self._recent_keys.pop(0)
             company.keys.remove(gone)
-            return Step("api_key.deleted", self._session_of(person), {"id": gone.id}, self._project(gone).reference)
-        key = new_key(self._draw, company, person, self._draw.one(company.projects), at)
+            place = company.project(gone.project_id)
+            return Step("api_key.deleted", self._session_of(actor), {"id": gone.id}, place and place.reference)
+        project = self._draw.one(self._active)
+        key = new_key(self._draw, company, actor, project, at)
         self._recent_keys.append(key)
-        scopes = self._draw.some(SCOPES, 6)
-        return Step(
-            "api_key.created",
-            self._session_of(person),
-            {"id": key.id, "data": {"scopes": scopes}},
-            self._project(key).reference,
-        )
-
-    def _project(self, key: ApiKey) -> Project:
-        return next(project for project in self.company.projects if project.id == key.project_id)
+        created = {"id": key.id, "data": {"scopes": self._draw.some(SCOPES, 6)}}
+        return Step("api_key.created", self._session_of(actor), created, project.reference)
 
     def _chapters_until(self, start: int, end: int) -> list[tuple[int, Step]]:
         """The story so that it ends just before `end`; squeezed where the time is too short for it."""

@@ -41,7 +41,7 @@ class Upstream:
         self._live_made = 0
         start = now - max(int(options.days * 86_400), 1)
         for listing, event in self._story.history(options.events, start, now, self._stamp):
-            self._add(listing, event, event.effective_at, clock())
+            self._stores[listing].add(event, event.effective_at, clock())
 
     def store(self, listing: Listing) -> Store:
         """The listing as it is visible now."""
@@ -98,7 +98,7 @@ class Upstream:
             self._add(listing, event, moment, now)
 
     def _add(self, listing: Listing, event: Event, born_at: float, now: float) -> None:
-        """Visible when it is born, unless the fault `late` holds it back."""
+        """Visible when it is born, unless the fault `late` holds it back. (The past lies open: `late` spares it.)"""
         hidden = self.faults.strikes("late", listing)
         visible_at = born_at if hidden is None else max(born_at, event.effective_at + float(hidden))
         self._stores[listing].add(event, visible_at, now)

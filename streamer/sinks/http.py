@@ -13,7 +13,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from streamer import __version__
 from streamer.config import Duration, FormatName, Secret, SinkOptions, Url, one_secret, show_duration
 from streamer.errors import ConfigError, PermanentError, RetryableError
-from streamer.model import Batch, Message, Record
+from streamer.model import EPOCH, Batch, Message, Record
 from streamer.ports import SinkContext
 from streamer.retry import parse_retry_after
 from streamer.sinks.tls import Tls, TlsOptions
@@ -78,6 +78,10 @@ class HttpOptions(SinkOptions):
                 raise ValueError(f"header {name} is there twice; keep one")
             seen.add(name.lower())
         return self
+
+
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1024)]
+"""A text that can stand in a header."""
 
 
 class HttpAuthOptions(HttpOptions):
@@ -190,7 +194,7 @@ class Answer:
     """What a server said."""
 
     where: str
-    """Its origin: scheme, host and port; the rest of a URL may be a secret."""
+    """The sink and the server's origin: scheme, host and port; the rest of a URL may be a secret."""
     status: int
     body: bytes = b""
     retry_after: float | None = None
@@ -316,23 +320,23 @@ def is_private(text: str) -> bool:
     return not address.is_global or address.is_multicast
 
 
-def _refused(name: str, address: str) -> ConfigError:
+def _refused(sink: str, host: str, address: str) -> ConfigError:
     return ConfigError(
-        f"{name} is at {address}, which private_addresses: refuse forbids; use another receiver, or set it to allow"
+        f"{sink}: {host} is at {address}, which private_addresses: refuse forbids; use another receiver, or set it to allow"
     )
 
 
-def _refuse_literal(host: str) -> None:
+def _refuse_literal(sink: str, host: str) -> None:
     """An address in the URL is never resolved, so the resolver cannot see it."""
     try:
         private = is_private(host)
     except ValueError:
         return
     if private:
-        raise _refused(host, host)
+        raise _refused(sink, host, host)
 
 
-def _public_resolver() -> "AbstractResolver":
+def _public_resolver(sink: str) -> "AbstractResolver":
     import aiohttp
 
     class PublicResolver(aiohttp.ThreadedResolver):
@@ -344,7 +348,7 @@ def _public_resolver() -> "AbstractResolver":
             found = await super().resolve(host, port, family)
             for result in found:
                 if is_private(result["host"]):
-                    raise _refused(host, result["host"])
+                    raise _refused(sink, host, result["host"])
             return found
 
     return PublicResolver()
@@ -398,9 +402,9 @@ class Http:
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], hide: Sequence[str]
     ) -> Answer:
         parts = urlsplit(url)
-        where = f"{parts.scheme}://{parts.netloc}"
+        where = f"{self._name}: {parts.scheme}://{parts.netloc}"
         if self._options.private_addresses == "refuse":
-            _refuse_literal(parts.hostname or "")
+            _refuse_literal(self._name, parts.hostname or "")
         all_headers, hidden = self._reveal()
         all_headers.update(headers)
         target: dict[str, Any] = {"allow_redirects": False, "headers": all_headers}
@@ -457,7 +461,9 @@ async def open_http(
     connector = aiohttp.TCPConnector(
         limit=4,
         keepalive_timeout=15,
-        resolver=_public_resolver() if options.private_addresses == "refuse" else aiohttp.ThreadedResolver(),
+        resolver=_public_resolver(f"sinks.{context.name}")
+        if options.private_addresses == "refuse"
+        else aiohttp.ThreadedResolver(),
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -474,6 +480,10 @@ async def open_http(
 
 
 # --- bodies and batches ---------------------------------------------------------------------------------------------------------
+
+
+def unix_nanos(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def rfc3339(moment: datetime) -> str:
@@ -511,11 +521,11 @@ class Taken:
             self._records.pop(id(message.record), None)
 
 
-def too_large(sizes: Iterable[int], limit: int, store: str) -> None:
+def too_large(sizes: Iterable[int], limit: int, what: str) -> None:
     """PermanentError that names the entries over a limit which the store answers by cutting or refusing."""
     over = [i for i, size in enumerate(sizes) if size > limit]
     if over:
-        raise PermanentError(f"too large: {store} takes at most {limit} bytes an entry", rejected=over)
+        raise PermanentError(f"too large: {what} takes at most {limit} bytes", rejected=over)
 
 
 def check_request(body: bytes, limit: int, store: str) -> bytes:

@@ -1,0 +1,137 @@
+"""Catching up from a local API into a fsynced file, against the floor: a bare loop over the same pages.
+
+Both read the simulator, which runs in a process of its own. The floor fetches, decodes and re-encodes and does nothing else:
+no journal, no order, no sync; nothing that tails this API can be faster in this language.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PYTHON = sys.executable
+
+
+@dataclass
+class Run:
+    events: int
+    seconds: float
+    cpu_s: float
+    rss_mib: float
+
+    @property
+    def rate(self) -> float:
+        return self.events / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        return self.cpu_s / self.events * 1e6
+
+
+def simulator(events: int, *options: str) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen(
+        [
+            PYTHON,
+            "-m",
+            "streamer.simulator",
+            "--events",
+            str(events),
+            "--profile",
+            "bulk",
+            "--days",
+            "30",
+            "--stop-with-parent",
+            *options,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def measured(arguments: list[str], events: int) -> Run:
+    began = time.monotonic()
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
+    seconds = time.monotonic() - began
+    return Run(events, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def configuration(folder: Path, base_url: str, sinks: str = "") -> Path:
+    path = folder / "streamer.yaml"
+    sinks = sinks or f"local: {{type: file, path: {folder}/audit.jsonl}}"
+    path.write_text(
+        f"""
+state: {folder}/state
+admin: null
+log: {{level: warning}}
+sources:
+  acme: {{type: openai_audit_logs, api_key: sk-admin-simulated, base_url: {base_url}, start: 31d}}
+sinks: {{{sinks}}}
+enrich: {{directory: null}}
+"""
+    )
+    return path
+
+
+def catch_up(base_url: str, events: int, sinks: str = "") -> Run:
+    """The daemon with `--once`, start-up included; counts the lines."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
+        folder = Path(name)
+        config = configuration(folder, base_url, sinks)
+        run = measured([PYTHON, "-m", "streamer", "run", "-c", str(config), "--once"], events)
+        with (folder / "audit.jsonl").open("rb") as file:
+            lines = sum(1 for _ in file)
+        if lines != events:
+            raise SystemExit(f"{lines} lines instead of {events}")
+        return run
+
+
+def floor(base_url: str, events: int, walkers: int) -> Run:
+    return measured([PYTHON, "-m", "bench.floor", base_url, str(events), str(walkers)], events)
+
+
+def start_up() -> Run:
+    """What a start costs before the first poll: taken off rates, shown on its own line."""
+    process, base_url = simulator(1)
+    try:
+        return catch_up(base_url, 1)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    events = int(os.environ.get("BENCH_EVENTS", "50000"))
+    begin = start_up()
+    print(
+        f"start to the end of the first poll: {begin.seconds:.2f} s, {begin.cpu_s:.2f} s of CPU, {begin.rss_mib:.0f} MiB"
+    )
+    for latency_ms in (0, 50):
+        options = ["--fault", f"latency:value={latency_ms / 1000}"] if latency_ms else []
+        process, base_url = simulator(events, *options)
+        try:
+            base = floor(base_url, events, 8)
+            ours = catch_up(base_url, events)
+        finally:
+            process.kill()
+            process.wait()
+        net = Run(events, ours.seconds - begin.seconds, ours.cpu_s - begin.cpu_s, ours.rss_mib)
+        print(
+            f"{latency_ms:3d} ms a page: {net.rate:8,.0f} events/s, {net.cpu_us:5.1f} us CPU an event, {net.rss_mib:.0f} MiB; "
+            f"floor {base.rate:8,.0f} events/s, {base.cpu_us:5.1f} us; speed {net.rate / base.rate:.2f} of the floor"
+        )
+        if latency_ms:
+            print(f"           {net.rate / (8 * 100 / (latency_ms / 1000)):.0%} of concurrency x 100 / latency")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The composition root: what exists, and in which order it opens and closes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from streamer import windows
+from streamer.admin.server import serve_admin
+from streamer.config import Config, SinkOptions, one_secret
+from streamer.delivery import Delivery
+from streamer.errors import ConfigError, RetryableError
+from streamer.formats import make_format
+from streamer.intake import Intake
+from streamer.journal.sqlite import SqliteJournal, open_journal
+from streamer.model import SinkName, SourceName
+from streamer.ports import Enricher, SinkContext
+from streamer.retention import Retention
+from streamer.routing import compile_redaction, compile_where
+from streamer.sinks import SINKS
+from streamer.sources import SOURCES
+from streamer.stop import Stop
+from streamer.supervise import stop_on_signals, supervise
+from streamer.telemetry import Telemetry
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    left_behind: list[str] = field(default_factory=list)
+    """With `once`: what did not get everything, and why."""
+
+
+class Daemon:
+    """Everything that one configuration makes, opened."""
+
+    def __init__(self, config: Config, telemetry: Telemetry, stop: Stop, journal: SqliteJournal, *, once: bool) -> None:
+        self.config, self.telemetry, self.stop, self.journal, self.once = config, telemetry, stop, journal, once
+        self.outcome = Outcome()
+        self.admin_port: int | None = None
+        self.intakes: list[Intake] = []
+        self.deliveries: list[Delivery] = []
+        self.enrichers: list[Enricher] = []
+        self._intakes_running = 0
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        for name, options in self.config.sinks.items():
+            await self._open_sink(stack, SinkName(name), options)
+        for source_name, source_options in self.config.sources.items():
+            kind = SOURCES[source_options.type]  # type: ignore[attr-defined]  # the registry's models carry their type
+            source = await stack.enter_async_context(kind.open(SourceName(source_name), source_options, self.telemetry))
+            turns = asyncio.Semaphore(source_options.concurrency)
+            self.intakes += [
+                Intake(
+                    source=source,
+                    listing=listing,
+                    options=source_options,
+                    journal=self.journal,
+                    enrichers=self.enrichers,
+                    telemetry=self.telemetry,
+                    stop=self.stop,
+                    turns=turns,
+                    once=self.once,
+                )
+                for listing in source.listings
+            ]
+        self._intakes_running = len(self.intakes)
+
+    async def _open_sink(self, stack: AsyncExitStack, name: SinkName, options: SinkOptions) -> None:
+        type_name: str = options.type  # type: ignore[attr-defined]  # the registry's models carry their type
+        position = await self.journal.position(name, options.start)
+        context = SinkContext(
+            name=name,
+            position=position,
+            folder=self.config.state,
+            journal=self.journal.id,
+            set_aside=lambda count, reason: self.telemetry.sink_set_aside(name, count, reason),
+        )
+        sink = await stack.enter_async_context(SINKS[type_name].open(options, context))
+        secret = one_secret(f"sinks.{name}.redact_key", options.redact_key, options.redact_key_file)
+        self.deliveries.append(
+            Delivery(
+                name=name,
+                kind=type_name,
+                sink=sink,
+                acked=position.acked,
+                journal=self.journal,
+                format=make_format(options.format, self._organizations(), options.ocsf_version),
+                where=compile_where(options.where),
+                redact=compile_redaction(options.redact, secret.reveal().encode() if secret else None),
+                batch=options.batch,
+                telemetry=self.telemetry,
+                stop=self.stop,
+                caught_up=(lambda: self._intakes_running == 0) if self.once else None,
+            )
+        )
+
+    def _organizations(self) -> dict[str, str]:
+        sources = self.config.sources.items()
+        return {name: options.organization_id for name, options in sources if options.organization_id is not None}
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        jobs = {f"intake {i.source.name}/{i.listing}": self._intake(i) for i in self.intakes}
+        return jobs | {f"delivery {d.name}": self._delivery(d) for d in self.deliveries}
+
+    def _intake(self, intake: Intake) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            try:
+                await intake.run()
+            except ConfigError as error:
+                # Only with `once`: the other listings go on.
+                self.outcome.left_behind.append(f"{intake.source.name}/{intake.listing}: {error}")
+            finally:
+                self._intakes_running -= 1
+
+        return run
+
+    def _delivery(self, delivery: Delivery) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            try:
+                await delivery.run()
+            except (ConfigError, RetryableError) as error:
+                self.outcome.left_behind.append(f"sink {delivery.name}: {error}")
+
+        return run
+
+    def retention(self) -> Retention:
+        reach = max(windows.longest_reach_s(s.overlap, s.recheck) for s in self.config.sources.values())
+        return Retention(
+            journal=self.journal,
+            sinks=[d.row for d in self.deliveries],
+            keep_s=self.config.journal.keep,
+            remember_s=max(2 * reach, self.config.journal.keep + reach),
+            max_bytes=int(self.config.journal.max_size),
+            telemetry=self.telemetry,
+            stop=self.stop,
+        )
+
+
+@asynccontextmanager
+async def open_daemon(config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = False) -> AsyncIterator[Daemon]:
+    """Open in order, close in reverse. ConfigError for whatever an operator has to mend first."""
+    async with AsyncExitStack() as stack:
+        journal = await stack.enter_async_context(
+            open_journal(config.state, int(config.journal.max_size), telemetry.clock)
+        )
+        daemon = Daemon(config, telemetry, stop, journal, once=once)
+        await daemon.open(stack)
+        if config.admin is not None:
+            daemon.admin_port = await stack.enter_async_context(serve_admin(config.admin, telemetry))
+        yield daemon
+
+
+async def run(config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = False) -> Outcome:
+    """The daemon, until a signal or `stop`; with `once` until everything up to now is everywhere."""
+    with stop_on_signals(stop, telemetry):
+        async with open_daemon(config, telemetry, stop, once=once) as daemon:
+            telemetry.started(len(config.sources), len(config.sinks))
+            await supervise(daemon.jobs(), {"retention": daemon.retention().run}, stop, telemetry)
+    telemetry.stopped()
+    return daemon.outcome

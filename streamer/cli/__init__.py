@@ -1,0 +1,5 @@
+"""The command line: verbs and their exit codes."""
+
+from streamer.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,328 @@
+"""The loop from upstream to the journal: plan, walk, decode, enrich, append.
+
+One job a source and listing. A walk that fails leaves no trace and is done again; events and the new watermark are appended
+in one transaction; so a crash anywhere costs requests, never an event.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from streamer import windows
+from streamer.config import SourceOptions, resolve_moment
+from streamer.decode import to_envelope
+from streamer.errors import ConfigError, RetryableError
+from streamer.model import Entry, Event, Listing, Progress, Window, encode_envelope, from_epoch
+from streamer.ports import Enricher, Journal, Source, WindowTooLarge
+from streamer.retry import HOLD_S, Backoff
+from streamer.stop import Stop
+from streamer.telemetry import Telemetry
+
+ENTRIES_PER_TURN = 100
+"""Events decoded before other jobs get the loop: about 2 ms, so that walkers send their next request without delay."""
+FULL_RETRY_S = 1.0
+WAITING_WINDOWS = 2
+"""So many walked windows may wait for the one that is next in time while all walkers are busy."""
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Intake:
+    """One listing of one source."""
+
+    source: Source
+    listing: Listing
+    options: SourceOptions
+    journal: Journal
+    enrichers: Sequence[Enricher]
+    telemetry: Telemetry
+    stop: Stop
+    turns: asyncio.Semaphore
+    """`concurrency` of them, shared by the listings of a source: whoever walks holds one."""
+    once: bool = False
+    """Catch up to now and return."""
+    max_wait_s: float = HOLD_S
+
+    def __post_init__(self) -> None:
+        self._row = self.telemetry.listing_opened(self.source.name, self.listing, self.options.poll_interval)
+
+    async def run(self) -> None:
+        """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`."""
+        # The clock first: a watermark taken from a clock that is ahead would leave events out.
+        await self._persist(lambda: self.source.look(self.listing))
+        progress = await self._persist(self._first_progress)
+        if progress is None:
+            return
+        self._progress = progress
+        self._row.watermark = progress.watermark
+        while not self.stop.is_set():
+            began = self.source.now()
+            await self._turn(began)
+            if self.once or self.stop.is_set():
+                return
+            # A poll that took long is followed by the next at once; one that was quick waits out the interval.
+            await self.stop.sleep(self.options.poll_interval - max(self.source.now() - began, 0))
+
+    async def _turn(self, now: float) -> None:
+        options = self.options
+        if windows.is_behind(self._progress.watermark, now, options.overlap, options.poll_interval):
+            await self._catch_up(int(now - options.overlap))
+        if self.stop.is_set():
+            return
+        await self._live()
+        for index, spans in windows.due_rechecks(self._progress, options.recheck, now, options.overlap):
+            await self._recheck(index, spans, now)
+        if not self.stop.is_set():
+            self.telemetry.listing_live(self._row)
+
+    # --- where to begin ----------------------------------------------------------------------------------------------
+
+    async def _first_progress(self) -> Progress:
+        stored = await self.journal.progress(self.source.name, self.listing)
+        self._first_time = stored is None
+        if stored is not None:
+            return stored
+        start = self.options.start
+        if start == "beginning":
+            oldest = await self.source.oldest(self.listing)
+            begin = oldest if oldest is not None else int(self.source.now())
+        else:
+            begin = int(resolve_moment(start, self.source.now()))
+        # Everything will be walked from now on, so a recheck owes nothing that is older.
+        progress = Progress(begin, tuple(int(self.source.now()) for _ in self.options.recheck))
+        await self.journal.append(self.source.name, self.listing, [], progress)
+        return progress
+
+    # --- the three kinds of walks ------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        """One poll: the overlap and everything since. Splits by slices only when there is too much for one window."""
+        window = windows.live_window(self._progress.watermark, self.options.overlap)
+        began = time.monotonic()
+        events = await self._walk_patiently(window)
+        if events is None:
+            return
+        # The time at which the walk began, by the clock as it is corrected now.
+        started = int(self.source.now() - (time.monotonic() - began))
+        if isinstance(events, WindowTooLarge):
+            await self._range(window.start, started + 1, self._append_live)
+        else:
+            await self._append_live(Window(window.start, started), events)
+
+    async def _append_live(self, window: Window, events: Sequence[Event]) -> None:
+        assert window.end is not None
+        await self._append(events, max(window.end, self._progress.watermark), late=False, live=True)
+
+    async def _catch_up(self, until: int) -> None:
+        self.telemetry.listing_catching_up(self._row, until)
+
+        async def consume(window: Window, events: Sequence[Event]) -> None:
+            assert window.end is not None
+            await self._append(events, window.end, late=False, live=False)
+
+        await self._range(self._progress.watermark, until, consume)
+
+    async def _recheck(self, index: int, spans: Sequence[Window], now: float) -> None:
+        async def consume(_: Window, events: Sequence[Event]) -> None:
+            await self._append(events, self._progress.watermark, late=True, live=False)
+
+        for span in spans:
+            assert span.end is not None
+            if not await self._range(span.start, span.end, consume):
+                return
+        done = windows.with_rechecked(self._progress, index, len(self.options.recheck), now)
+        await self._persist(lambda: self._store(done))
+
+    async def _store(self, progress: Progress) -> bool:
+        await self.journal.append(self.source.name, self.listing, [], progress)
+        self._progress = progress
+        return True
+
+    async def _range(self, start: int, end: int, consume: Callable[[Window, Sequence[Event]], Awaitable[None]]) -> bool:
+        """Walk [start, end) by slices, several at once, and consume them in time order. False when stopped before the end."""
+        walkers = RangeWalk(start, end, self.options.concurrency, self._walk_patiently, consume, self.stop)
+        return await walkers.run()
+
+    async def _walk_patiently(self, window: Window) -> list[Event] | WindowTooLarge | None:
+        """A walk that is tried until it succeeds. None when stopped."""
+
+        async def walk() -> list[Event] | WindowTooLarge:
+            try:
+                async with self.turns:
+                    return await self.source.walk(self.listing, window, windows.MAX_WINDOW_EVENTS)
+            except WindowTooLarge as large:
+                if window.end is not None and window.end - window.start <= 1:
+                    raise RuntimeError("a window of one second cannot be too large") from large
+                return large
+
+        return await self._persist(walk)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
+        """Try until it succeeds: back off while the world is wrong, hold while we are. None when stopped."""
+        backoff = Backoff(longest_s=self.max_wait_s)
+        while not self.stop.is_set():
+            try:
+                return await attempt()
+            except RetryableError as error:
+                wait = backoff.next(error.retry_after)
+                self.telemetry.listing_failing(self._row, str(error), wait)
+            except ConfigError as error:
+                if self.once:
+                    raise
+                wait = self.max_wait_s
+                self.telemetry.listing_held(self._row, str(error))
+            await self.stop.sleep(wait)
+        return None
+
+    # --- into the journal --------------------------------------------------------------------------------------------
+
+    async def _append(self, events: Sequence[Event], watermark: int, *, late: bool, live: bool) -> None:
+        ordered = sorted(events, key=lambda e: e.effective_at)
+        if live or late:
+            # Most of what an overlap or a recheck reads is known: it is not worth decoding.
+            found = await self._persist(lambda: self.journal.unknown(self.source.name, ordered))
+            if found is None:
+                return
+            ordered = found
+        entries = await self._entries(ordered, late=late)
+        progress = Progress(watermark, self._progress.rechecked)
+        appended = await self._persist(lambda: self._append_when_room(entries, progress))
+        if appended is None:
+            return
+        self._progress = progress
+        self._report(ordered, appended, late=late, live=live)
+
+    async def _append_when_room(self, entries: Sequence[Entry], progress: Progress) -> int:
+        try:
+            appended = await self.journal.append(self.source.name, self.listing, entries, progress)
+        except RetryableError as error:
+            self.telemetry.journal_full(True, str(error))
+            raise RetryableError(str(error), retry_after=FULL_RETRY_S) from error
+        self.telemetry.journal_full(False)
+        return appended
+
+    async def _entries(self, events: Sequence[Event], *, late: bool) -> list[Entry]:
+        entries: list[Entry] = []
+        observed_at = from_epoch(self.telemetry.clock())
+        for begin in range(0, len(events), ENTRIES_PER_TURN):
+            entries += [self._entry(e, observed_at, late=late) for e in events[begin : begin + ENTRIES_PER_TURN]]
+            await asyncio.sleep(0)
+        return entries
+
+    def _entry(self, event: Event, observed_at: datetime, *, late: bool) -> Entry:
+        envelope, unknowns = to_envelope(
+            event, source=self.source.name, listing=self.listing, observed_at=observed_at, late=late
+        )
+        if unknowns is not None:
+            if unknowns.type:
+                self.telemetry.unknown_type(event.type)
+            else:
+                self.telemetry.unknown_fields(event.type)
+        for enricher in self.enrichers:
+            enricher.enrich(envelope)
+        return Entry(event.id, event.effective_at, encode_envelope(envelope))
+
+    def _report(self, fresh: Sequence[Event], appended: int, *, late: bool, live: bool) -> None:
+        row, telemetry = self._row, self.telemetry
+        if fresh:
+            row.last_event_at = max(row.last_event_at, fresh[-1].effective_at)
+            telemetry.listing_verified(row)
+        elif live and self._first_time and row.last_event_at == 0 and self.listing == "organization":
+            telemetry.listing_unverified(row)
+        telemetry.listing_walked(row, self._progress.watermark, appended)
+        if late and fresh:
+            telemetry.events_late(row, len(fresh), fresh[0].effective_at)
+        if live and row.state == "live":
+            now = self.source.now()
+            for event in fresh:
+                telemetry.event_seen_live(row, now - event.effective_at)
+
+
+Walk = Callable[[Window], Awaitable[list[Event] | WindowTooLarge | None]]
+Consume = Callable[[Window, Sequence[Event]], Awaitable[None]]
+
+
+class RangeWalk:
+    """Several walks at once over one long range; what they find is consumed in time order, each window once.
+
+    Memory is bounded: a walker takes no new window while too many finished ones wait for the one that is next in time.
+    """
+
+    def __init__(self, start: int, end: int, concurrency: int, walk: Walk, consume: Consume, stop: Stop) -> None:
+        self._slicer = windows.Slicer(start, end)
+        self._next, self._end = start, end
+        self._concurrency, self._walk, self._consume, self._stop = concurrency, walk, consume, stop
+        self._walked: dict[int, tuple[Window, list[Event]]] = {}
+        self._under_way: set[int] = set()
+        self._changed = asyncio.Condition()
+        self._limit = concurrency + WAITING_WINDOWS
+
+    async def run(self) -> bool:
+        if self._next >= self._end:
+            return True
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._concurrency):
+                tasks.create_task(self._walker(), name=f"walker {number}")
+            tasks.create_task(self._consumer(), name="consumer")
+        return self._next >= self._end
+
+    async def _walker(self) -> None:
+        while (window := await self._take()) is not None:
+            events = await self._walk(window)
+            async with self._changed:
+                self._under_way.remove(window.start)
+                if isinstance(events, WindowTooLarge):
+                    self._slicer.too_large(window, events.median)
+                elif events is not None:
+                    self._slicer.found(window, len(events))
+                    self._walked[window.start] = (window, events)
+                self._changed.notify_all()
+
+    async def _take(self) -> Window | None:
+        """The next window. None at the end: nothing to give out, and nothing under way that could come back in parts."""
+        async with self._changed:
+            while not self._stop.is_set():
+                # The window that is next in time is always given out: without it nothing could be consumed.
+                head_missing = self._next not in self._walked and self._next not in self._under_way
+                if head_missing or len(self._walked) + len(self._under_way) < self._limit:
+                    window = self._slicer.take()
+                    if window is not None:
+                        self._under_way.add(window.start)
+                        return window
+                    if not self._under_way:
+                        return None
+                await self._changed.wait()
+            return None
+
+    async def _consumer(self) -> None:
+        try:
+            while self._next < self._end:
+                item = await self._next_walked()
+                if item is None:
+                    return
+                window, events = item
+                await self._consume(window, events)
+                if self._stop.is_set():
+                    return
+                assert window.end is not None
+                async with self._changed:
+                    # Only now does it leave: while it is consumed it counts against the limit.
+                    del self._walked[window.start]
+                    self._next = window.end
+                    self._changed.notify_all()
+        finally:
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _next_walked(self) -> tuple[Window, list[Event]] | None:
+        async with self._changed:
+            while self._next not in self._walked:
+                if self._stop.is_set():
+                    return None
+                await self._changed.wait()
+            return self._walked[self._next]

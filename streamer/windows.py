@@ -1,0 +1,106 @@
+"""What to ask upstream next. Pure: from how far we are, the time and the density seen so far to windows.
+
+All times are Unix seconds of upstream's clock; windows are half-open.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from streamer.config import Recheck
+from streamer.model import Progress, Window
+
+SLICE_EVENTS = 2000
+"""What a slice of a long range should hold."""
+MAX_WINDOW_EVENTS = 10_000
+"""A walk that finds more gives up, and its window is split."""
+FIRST_SLICE_S = 3600
+LONGEST_SLICE_S = 30 * 86_400
+
+
+def live_window(watermark: int, overlap_s: float) -> Window:
+    """What every poll reads: from the overlap on, without an end, so that events ahead of our clock are seen too."""
+    return Window(max(int(watermark - overlap_s), 0), None)
+
+
+def is_behind(watermark: int, now: float, overlap_s: float, poll_interval_s: float) -> bool:
+    """Too far for one window: catch up by slices first."""
+    return now - watermark > max(2 * overlap_s, 10 * poll_interval_s, 600)
+
+
+def due_rechecks(
+    progress: Progress, rechecks: Sequence[Recheck], now: float, overlap_s: float
+) -> list[tuple[int, list[Window]]]:
+    """(index, windows) of each recheck whose time has come, the shortest reach first.
+
+    Every second is walked again at the age of `window`, however long the program was away: so a recheck reaches back from
+    where it ended last time. What lies between that and `window` ago was walked by the catch-up since, at that age already.
+    """
+    due = []
+    end = int(min(now - overlap_s, progress.watermark))
+    for index, recheck in sorted(enumerate(rechecks), key=lambda item: item[1].window):
+        done = min(rechecked(progress, index), now)
+        if now - done < recheck.every:
+            continue
+        parts = [(done - recheck.window, min(done, end)), (max(done, now - recheck.window), end)]
+        if done >= now - recheck.window:
+            parts = [(done - recheck.window, end)]
+        spans = [Window(max(int(start), 0), int(stop)) for start, stop in parts if start < stop]
+        due.append((index, spans))
+    return due
+
+
+def rechecked(progress: Progress, index: int) -> int:
+    """When a recheck was last done, in Unix seconds; one that is new to the configuration begins at the watermark."""
+    return progress.rechecked[index] if index < len(progress.rechecked) else progress.watermark
+
+
+def with_rechecked(progress: Progress, index: int, count: int, now: float) -> Progress:
+    """`index` of `count` rechecks is done as of `now`."""
+    done = [rechecked(progress, i) for i in range(count)]
+    done[index] = int(now)
+    return Progress(progress.watermark, tuple(done))
+
+
+def longest_reach_s(overlap_s: float, rechecks: Sequence[Recheck]) -> float:
+    """How far back a window may be walked again; ids are remembered longer than that."""
+    return max([overlap_s, *(r.window + r.every for r in rechecks)])
+
+
+@dataclass
+class Slicer:
+    """Cuts a long range into slices of about SLICE_EVENTS, in time order; learns the density as walks come back.
+
+    `take` gives the next window to walk; `found` and `too_large` say what came of it.
+    """
+
+    position: int
+    end: int
+    width_s: int = FIRST_SLICE_S
+    _again: list[tuple[int, int]] = field(default_factory=list)
+    """Parts of windows that were too large: a heap of (start, end)."""
+
+    def take(self) -> Window | None:
+        """None: all is given out (but a window that is being walked may still come back in parts)."""
+        if self._again:
+            return Window(*heapq.heappop(self._again))
+        if self.position >= self.end:
+            return None
+        start = self.position
+        self.position = min(start + self.width_s, self.end)
+        return Window(start, self.position)
+
+    def found(self, window: Window, events: int) -> None:
+        """Next slices as wide as this one would have had to be, changing at most fourfold a time."""
+        assert window.end is not None
+        width = window.end - window.start
+        wanted = width * SLICE_EVENTS / events if events else width * 4
+        self.width_s = int(min(max(wanted, width / 4, 1), width * 4, LONGEST_SLICE_S))
+
+    def too_large(self, window: Window, median: int) -> None:
+        """Split it where half of what was seen lies on each side, and ask for narrower slices from now on."""
+        assert window.end is not None
+        middle = min(max(median, window.start + 1), window.end - 1)
+        for part in ((window.start, middle), (middle, window.end)):
+            heapq.heappush(self._again, part)
+        self.width_s = max(min(self.width_s, (window.end - window.start) // 4), 1)

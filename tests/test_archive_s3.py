@@ -1,0 +1,213 @@
+"""The archive in a bucket of MinIO: the contract of all sinks, locks, parts, interrupted closings, verification."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer.errors import ConfigError, Repositioned, RetryableError
+from streamer.model import Seq, SinkName
+from streamer.ports import Finishing, SinkContext, SinkPosition
+from streamer.sinks.archive import open_archive, probe_archive
+from streamer.sinks.archive.options import ArchiveOptions, S3Options
+from streamer.sinks.archive.read import read_archive
+from streamer.sinks.archive.s3 import PART_BYTES, S3Store
+from streamer.sinks.archive.signing import keygen
+from streamer.sinks.archive.verify import verify
+from tests import records
+from tests.archive import ArchiveSide, Clock, Desk
+from tests.minio import PASSWORD, USER, Minio, minio
+from tests.sink_contract import NAME, Answer, ServerSinkContract
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+    with minio(tmp_path_factory.mktemp("minio")) as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(server: Minio) -> str:
+    name = f"audit-{uuid.uuid4().hex[:12]}"
+    server.client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    return name
+
+
+def access(server: Minio, **options: Any) -> dict[str, Any]:
+    keys = {"access_key_id": USER, "secret_access_key": PASSWORD}
+    return {"endpoint_url": server.endpoint, "region": "us-east-1", **keys, **options}
+
+
+class BucketSide(ArchiveSide):
+    """Every batch closes the interval before it, so that the store is asked each time."""
+
+    answers = frozenset[Answer]({"take", "later", "who", "gone"})
+
+    def __init__(self, folder: Path, server: Minio, bucket: str) -> None:
+        self._server, self._secret = server, folder / "secret"
+        self._secret.write_text(PASSWORD)
+        s3 = access(server, secret_access_key_file=str(self._secret))
+        del s3["secret_access_key"]
+        super().__init__(folder, roll={"size": 1}, s3=s3)
+        self.place = f"s3://{bucket}/some/prefix"
+        self.open_folder = folder / f"archive-{NAME}"
+
+    async def say(self, answer: Answer) -> None:
+        self._server.stop()
+        if answer not in ("later", "gone"):
+            self._server.start()
+        self._secret.write_text("another" if answer == "who" else PASSWORD)
+
+
+class TestBucketContract(ServerSinkContract):
+    @pytest.fixture
+    def side(self, tmp_path: Path, server: Minio, bucket: str) -> Iterator[BucketSide]:
+        yield BucketSide(tmp_path, server, bucket)
+        server.stop()
+        server.start()
+
+
+def desk_on(tmp_path: Path, server: Minio, bucket: str, clock: Clock | None = None, **options: Any) -> Desk:
+    """A desk whose store is the bucket."""
+    s3 = S3Options(**access(server, **options.pop("s3", {})))
+    return Desk(tmp_path / "a", options, clock or Clock(), lambda _: S3Store(bucket, "p", s3))
+
+
+def test_an_archive_in_a_bucket_is_whole_and_readable(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: the same archive as in a folder. Method: several intervals, verified with the key and counted, read back, tampered with."""
+    keygen(tmp_path / "key")
+    desk = desk_on(tmp_path, server, bucket, roll={"size": 20_000}, signing_key_file=tmp_path / "key")
+    desk.write_events(100, step=10)
+    desk.finish()
+    place, s3 = f"s3://{bucket}/p", S3Options(**access(server))
+    report = verify(place, tmp_path / "key.pub", deep=True, s3=s3)
+    assert (report.findings, report.events, report.signatures) == ([], 100, "valid")
+    assert len(list(read_archive(place, s3=s3))) == 100
+    altered, missing = desk.objects()[:2]
+    server.client().put_object(Bucket=bucket, Key=f"p/{altered}", Body=b"x")
+    server.client().delete_object(Bucket=bucket, Key=f"p/{missing}")
+    server.client().put_object(Bucket=bucket, Key="p/foreign", Body=b"x")
+    found = {(f.kind, f.name) for f in verify(place, tmp_path / "key.pub", s3=s3).findings}
+    assert found == {("altered", altered), ("missing", missing), ("foreign", "foreign")}
+
+
+def test_a_closing_that_was_interrupted_is_finished_with_the_same_objects(
+    tmp_path: Path, server: Minio, bucket: str
+) -> None:
+    """Goal: what an earlier attempt put there is taken, not replaced. Method: the network goes after each request in turn; versions are counted."""
+    desk = desk_on(tmp_path, server, bucket, roll={"size": 1})
+    desk.write_events(40, step=40)
+    client = desk.store._client()
+    for requests in range(1, 40):
+        left = requests
+
+        def cut(**_: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise ConnectionError("the cable is out")
+
+        client.meta.events.register("before-send.s3", cut, unique_id="cut")
+        try:
+            bookmark = desk.archive.finish()
+        except RetryableError:
+            continue
+        finally:
+            client.meta.events.unregister("before-send.s3", unique_id="cut")
+        assert bookmark is not None
+        break
+    else:
+        raise AssertionError("it never came to its end")
+    assert requests > 5
+    versions = server.client().list_object_versions(Bucket=bucket)["Versions"]
+    closed = [v["Key"] for v in versions if v["Key"].removeprefix("p/") in {*desk.objects(), *desk.manifests()}]
+    assert len(closed) == len(set(closed)) > 2
+    report = verify(f"s3://{bucket}/p", s3=S3Options(**access(server)))
+    assert (report.findings, report.events) == ([], 40)
+
+
+def test_large_objects_go_up_in_parts(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: size is no limit, and an upload that is made again is not doubled. Method: a file of two parts and a bit, put twice."""
+    store = S3Store(bucket, "", S3Options(**access(server)))
+    size = 2 * PART_BYTES + 12_345
+    for _ in range(2):
+        (tmp_path / "large").write_bytes(bytes(size))
+        assert store.place("large", tmp_path / "large", "f" * 64) == ("f" * 64, size)
+    head = server.client().head_object(Bucket=bucket, Key="large")
+    assert head["ContentLength"] == size
+    assert head["ETag"].strip('"').endswith("-3")
+    assert len(server.client().list_object_versions(Bucket=bucket)["Versions"]) == 1
+
+
+def test_somebody_elses_object_is_not_taken_for_ours(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: a name that is taken by other bytes holds the sink. Method: an object of that name without our mark."""
+    server.client().put_object(Bucket=bucket, Key="k", Body=b"x")
+    (tmp_path / "file").write_bytes(b"y")
+    with pytest.raises(ConfigError, match="is there and is not ours"):
+        S3Store(bucket, "", S3Options(**access(server))).place("k", tmp_path / "file", "f" * 64)
+
+
+def test_locks_holds_and_encryption_are_set(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: every object and manifest is protected as configured. Method: what the server says of each."""
+    protection = {"lock": {"mode": "governance", "period": "1d"}, "legal_hold": True, "kms_key_id": "audit-key"}
+    desk = desk_on(tmp_path, server, bucket, s3=protection)
+    desk.write_events(20)
+    desk.finish()
+    for key in [*desk.objects(), *desk.manifests()]:
+        head = server.client().head_object(Bucket=bucket, Key=f"p/{key}")
+        assert head["ObjectLockMode"] == "GOVERNANCE"
+        assert timedelta(hours=23) < head["ObjectLockRetainUntilDate"] - datetime.now(UTC) < timedelta(hours=25)
+        assert head["ObjectLockLegalHoldStatus"] == "ON"
+        assert head["ServerSideEncryption"] == "aws:kms"
+        assert "audit-key" in head["SSEKMSKeyId"]
+    assert verify(f"s3://{bucket}/p", s3=S3Options(**access(server))).whole
+
+
+def test_retention_leaves_what_is_locked(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: never delete what is locked. Method: one old day under legal hold, one not; retention over both."""
+    clock = Clock()
+    desk = desk_on(tmp_path, server, bucket, clock, retention="30d")
+    desk.write_events(20)
+    desk.finish()
+    held, free = desk.objects()
+    server.client().put_object_legal_hold(Bucket=bucket, Key=f"p/{held}", LegalHold={"Status": "ON"})
+    clock.now += 40 * 86_400
+    assert desk.tick()
+    assert desk.objects() == [held]
+    report = verify(f"s3://{bucket}/p", s3=S3Options(**access(server)))
+    assert (report.findings, report.expired) == ([], 1)
+    assert desk.manifest_of("retention")["expired"] == [free]
+
+
+async def test_what_is_wrong_with_a_bucket_is_said(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: `check --online` and the first write name the trouble. Method: a good bucket, one that is not there, a wrong key, nobody there."""
+
+    def context() -> SinkContext:
+        position = SinkPosition(Seq(0), None)
+        return SinkContext(name=SinkName("lake"), position=position, journal="j", folder=tmp_path / "state")
+
+    def options(place: str, **s3: Any) -> ArchiveOptions:
+        return ArchiveOptions(path=place, s3=S3Options(**access(server, **s3)))
+
+    lock = {"mode": "compliance", "period": "1d"}
+    assert "locks objects" in await probe_archive(options(f"s3://{bucket}", lock=lock), context())
+    for wrong in (options("s3://not-there-at-all"), options(f"s3://{bucket}", secret_access_key="wrong")):
+        with pytest.raises(ConfigError):
+            await probe_archive(wrong, context())
+        async with open_archive(wrong, context()) as sink:
+            with pytest.raises(ConfigError, match="sink lake: archive: s3://"):
+                await sink.write(records.batch(1))
+    with pytest.raises(RetryableError):
+        await probe_archive(options(f"s3://{bucket}", endpoint_url="http://127.0.0.1:9"), context())
+    async with open_archive(options(f"s3://{bucket}"), context()) as sink:
+        with pytest.raises(Repositioned):
+            await sink.write(records.batch(1))
+        await sink.write(records.batch(1))
+        assert isinstance(sink, Finishing)
+        await sink.finish()
+    assert len(list(read_archive(f"s3://{bucket}", s3=S3Options(**access(server))))) == 1

@@ -1,0 +1,241 @@
+"""The intake loop with a real journal and a listing in memory whose time the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streamer.config import SourceOptions
+from streamer.errors import ConfigError, RetryableError
+from streamer.intake import Intake
+from streamer.journal.sqlite import SqliteJournal, open_journal
+from streamer.model import Entry, EventId, Progress, Seq, SourceName, decode_envelope
+from streamer.stop import Stop
+from streamer.telemetry import ListingStatus, Telemetry
+from tests.fakes import FakeSource
+
+NOW = 1_750_000_000.0
+
+
+class World:
+    """One listing, its intake, and the clock of both."""
+
+    def __init__(self, journal: SqliteJournal) -> None:
+        self.journal, self.now = journal, NOW
+        self.source = FakeSource(clock=lambda: self.now)
+        self.telemetry = Telemetry(clock=lambda: self.now)
+        self.stop = Stop()
+
+    def intake(self, *, once: bool = True, **options: object) -> Intake:
+        given = {"start": "1d", "poll_interval": "1ms", **options}
+        return Intake(
+            source=self.source,
+            listing="organization",
+            options=SourceOptions.model_validate(given),
+            journal=self.journal,
+            enrichers=[],
+            telemetry=self.telemetry,
+            stop=self.stop,
+            turns=asyncio.Semaphore(8),
+            once=once,
+            max_wait_s=0.001,
+        )
+
+    @property
+    def row(self) -> ListingStatus:
+        return self.telemetry.status.listings[("acme", "organization")]
+
+    async def ids(self) -> list[str]:
+        return [r.envelope.id for r in await self.journal.read(Seq(0), 100_000, 1 << 30)]
+
+    @asynccontextmanager
+    async def running(self, **options: object) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.intake(once=False, **options).run())
+        try:
+            yield
+        finally:
+            self.stop.set()
+            await task
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_journal(tmp_path, 1 << 30) as journal:
+        yield World(journal)
+
+
+async def test_a_first_start_takes_everything_since_start_in_time_order(world: World) -> None:
+    """Goal: history first, oldest first; method: a day of events in reverse, and one that is older."""
+    world.source.make(-1, int(NOW) - 86_500)
+    for n in reversed(range(2000)):
+        world.source.make(n, int(NOW) - 86_000 + 43 * n)
+    await world.intake().run()
+    assert await world.ids() == [f"e{n}" for n in range(2000)]
+    assert int(NOW) - 1 <= world.row.watermark <= int(NOW)
+    assert world.row.received == 2000
+
+
+async def test_beginning_means_the_oldest_visible_event(world: World) -> None:
+    """Goal: nothing is left out at the far end; method: one event ten years ago."""
+    world.source.make(1, int(NOW) - 10 * 365 * 86_400)
+    world.source.make(2, int(NOW) - 5)
+    await world.intake(start="beginning").run()
+    assert await world.ids() == ["e1", "e2"]
+    assert len(world.source.walks) < 160
+
+
+async def test_start_now_leaves_the_past_alone_but_for_the_overlap(world: World) -> None:
+    """Goal: `start: now` begins here; method: an old event and one that comes."""
+    world.source.make(1, int(NOW) - 3000)
+    async with world.running(start="now"):
+        await world.until(lambda: world.row.state == "live")
+        world.source.make(2, int(NOW) + 1)
+        world.now += 2
+        await world.until(lambda: world.journal.head == 1)
+    assert await world.ids() == ["e2"]
+
+
+async def test_what_comes_is_taken_once_however_often_the_overlap_is_read(world: World) -> None:
+    """Goal: no repeats; method: many polls over the same events, equal times among them."""
+    async with world.running(start="now"):
+        for n in range(50):
+            world.source.make(n, int(NOW) + n // 5)
+            world.now = max(world.now, NOW + n // 5 + 0.5)
+            await world.until(lambda n=n: world.journal.head == n + 1)  # type: ignore[misc]  # mypy infers no default
+    assert await world.ids() == [f"e{n}" for n in range(50)]
+    assert len(world.source.walks) >= 50
+
+
+async def test_an_event_ahead_of_our_clock_is_taken(world: World) -> None:
+    """The live window has no end; method: an event from tomorrow, then today's."""
+    world.source.make(1, int(NOW) + 86_400, visible=NOW)
+    async with world.running(start="now"):
+        await world.until(lambda: world.journal.head == 1)
+        world.source.make(2, int(NOW) + 3)
+        world.now += 5
+        await world.until(lambda: world.journal.head == 2)
+    assert await world.ids() == ["e1", "e2"]
+
+
+async def test_a_late_event_inside_the_overlap_is_taken_unmarked(world: World) -> None:
+    """Goal: short delays are ordinary; method: visible 100 s after its time, overlap 5 min."""
+    world.source.make(1, int(NOW) - 50, visible=NOW + 50)
+    async with world.running():
+        await world.until(lambda: world.row.state == "live")
+        world.now += 60
+        await world.until(lambda: world.journal.head == 1)
+    (record,) = await world.journal.read(Seq(0), 1, 1)
+    assert record.envelope.late is False
+
+
+async def test_a_later_event_is_found_by_a_recheck_and_marked(world: World) -> None:
+    """Goal: what the overlap misses is not lost; method: visible an hour late, a recheck every 15 min."""
+    world.source.make(1, int(NOW) - 10, visible=NOW + 3600)
+    async with world.running(overlap="30s"):
+        await world.until(lambda: world.row.state == "live")
+        for _ in range(5):
+            walked = len(world.source.walks)
+            world.now += 901
+            await world.until(lambda walked=walked: len(world.source.walks) > walked + 2)  # type: ignore[misc]  # as above
+        await world.until(lambda: world.journal.head == 1)
+    (record,) = await world.journal.read(Seq(0), 1, 1)
+    assert record.envelope.late is True
+    assert world.row.late == 1
+
+
+async def test_a_failed_walk_leaves_no_trace_and_is_done_again(world: World) -> None:
+    """Goal: a page that fails loses nothing; method: trouble at random walks of a catch-up."""
+    for n in range(500):
+        world.source.make(n, int(NOW) - 86_000 + 170 * n)
+    world.source.trouble = iter([None, RetryableError("500"), None, RetryableError("cut"), RetryableError("cut")])
+    await world.intake().run()
+    assert await world.ids() == [f"e{n}" for n in range(500)]
+
+
+async def test_a_held_listing_says_why_and_recovers(world: World) -> None:
+    """A 403 waits for an operator; method: two refusals, a row that says so, then it goes on."""
+    world.source.make(1, int(NOW) - 5)
+    states: list[tuple[str, str | None]] = []
+    refusals = [ConfigError("missing scope api.audit_logs.read"), ConfigError("missing scope api.audit_logs.read")]
+
+    def trouble() -> Exception | None:
+        states.append((world.row.state, world.row.error))
+        return refusals.pop() if refusals else None
+
+    world.source.trouble = iter(trouble, "never")  # type: ignore[arg-type]  # iter with a sentinel
+    async with world.running(start="1m"):
+        await world.until(lambda: world.row.state == "live")
+    assert ("held", "missing scope api.audit_logs.read") in states
+    assert await world.ids() == ["e1"]
+
+
+async def test_once_raises_what_an_operator_has_to_mend(world: World) -> None:
+    """Goal: `--once` does not wait for ever; method: a 401."""
+    world.source.trouble = iter([ConfigError("401")] * 3)
+    with pytest.raises(ConfigError, match="401"):
+        await world.intake(start="1m").run()
+
+
+async def test_an_empty_first_poll_is_unverified_until_an_event_comes(world: World) -> None:
+    """Silence may mean that logging is off; method: nothing, then one event."""
+    async with world.running():
+        await world.until(lambda: world.row.state == "live")
+        assert world.row.unverified is True
+        world.source.make(1, int(NOW))
+        await world.until(lambda: world.journal.head == 1)
+    assert world.row.unverified is False
+
+
+async def test_a_restart_goes_on_at_the_watermark(world: World) -> None:
+    """Goal: an outage is caught up, whatever its length; method: stop, three days of events, start."""
+    world.source.make(1, int(NOW) - 100)
+    await world.intake().run()
+    world.now += 3 * 86_400
+    for n in range(2, 1000):
+        world.source.make(n, int(NOW) + 250 * n)
+    await world.intake(start="now").run()
+    assert await world.ids() == [f"e{n}" for n in range(1, 1000)]
+
+
+async def test_a_dense_second_is_taken_whole(world: World) -> None:
+    """A window of one second cannot be split; method: 12,000 events in one second, more than a window may hold."""
+    for n in range(12_000):
+        world.source.make(n, int(NOW) - 1000)
+    await world.intake().run()
+    assert len(set(await world.ids())) == 12_000
+
+
+async def test_a_full_journal_makes_intake_wait_and_go_on(tmp_path: Path) -> None:
+    """Goal: full is waiting, not losing; method: a filled 2 MiB journal, pruned while intake waits."""
+    async with open_journal(tmp_path, 2 << 20) as journal:
+        world = World(journal)
+        filler = [Entry(EventId(f"f{n}"), n, b"x" * 2000) for n in range(950)]
+        await journal.append(SourceName("filler"), "organization", filler, Progress(0))
+        for n in range(500):
+            world.source.make(n, int(NOW) - 3000 + n)
+        async with world.running():
+            await world.until(lambda: world.telemetry.status.journal.full)
+            assert world.row.state == "failing"
+            journal._clock = lambda: NOW * 2
+            await journal.position("s", "latest")  # type: ignore[arg-type]  # a name
+            while await journal.prune(["s"], 0, 1e12):  # type: ignore[list-item]  # a name
+                pass
+            await world.until(lambda: journal.head == 1450)
+        assert world.telemetry.status.journal.full is False
+
+
+async def test_envelopes_carry_what_was_served(world: World) -> None:
+    """Goal: the journal holds upstream's bytes; method: one event, byte for byte."""
+    event = world.source.make(7, int(NOW) - 7)
+    await world.intake().run()
+    (record,) = await world.journal.read(Seq(0), 1, 1)
+    envelope = decode_envelope(record.line)
+    assert bytes(envelope.event) == event.raw
+    assert (envelope.id, envelope.source, envelope.listing, envelope.known) == ("e7", "acme", "organization", True)

@@ -1,0 +1,111 @@
+"""What to ask next: pure decisions, held against models by hypothesis."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.config import Recheck
+from streamer.model import Progress, Window
+from streamer.windows import (
+    LONGEST_SLICE_S,
+    MAX_WINDOW_EVENTS,
+    SLICE_EVENTS,
+    Slicer,
+    due_rechecks,
+    is_behind,
+    live_window,
+    longest_reach_s,
+    with_rechecked,
+)
+
+RECHECKS = [Recheck(every="15m", window="2h"), Recheck(every="6h", window="48h")]
+NOW = 1_700_000_000
+
+
+def test_live_window_reaches_back_by_the_overlap_and_has_no_end() -> None:
+    """Events ahead of our clock must be seen, too; method: one example and the floor at zero."""
+    assert live_window(NOW, 300.0) == Window(NOW - 300, None)
+    assert live_window(100, 300.0) == Window(0, None)
+
+
+def test_behind_means_more_than_a_poll_can_cover() -> None:
+    """A pause of a few polls is one window, an outage is a catch-up; method: both sides of the limit."""
+    assert not is_behind(NOW - 600, NOW, 300.0, 10.0)
+    assert is_behind(NOW - 601, NOW, 300.0, 10.0)
+    assert not is_behind(NOW - 6000, NOW, 300.0, 3600.0)
+
+
+def test_a_fresh_start_owes_no_recheck() -> None:
+    """All is about to be walked anyway; method: rechecked now."""
+    assert due_rechecks(Progress(NOW, (NOW, NOW)), RECHECKS, NOW + 100, 300.0) == []
+
+
+def test_a_due_recheck_reaches_back_from_where_it_ended() -> None:
+    """Every second is walked again at the age of the window; method: the two configured ones, a minute overdue."""
+    progress = Progress(NOW, (NOW - 960, NOW - 960))
+    assert due_rechecks(progress, RECHECKS, NOW, 300.0) == [(0, [Window(NOW - 960 - 7200, NOW - 300)])]
+
+
+def test_after_an_outage_the_middle_is_not_walked_twice() -> None:
+    """A week away: what lay within reach before, and what is within reach now; method: the shorter recheck."""
+    away = NOW - 7 * 86_400
+    (index, spans), *_ = due_rechecks(Progress(NOW, (away, NOW)), RECHECKS, NOW, 300.0)
+    assert (index, spans) == (0, [Window(away - 7200, away), Window(NOW - 7200, NOW - 300)])
+
+
+def test_done_rechecks_are_remembered_each_alone() -> None:
+    """Goal: marking one leaves the other, and a new one begins at the watermark."""
+    assert with_rechecked(Progress(50, (10,)), 0, 2, 99.9) == Progress(50, (99, 50))
+    assert longest_reach_s(300.0, RECHECKS) == 48 * 3600 + 6 * 3600
+
+
+@given(
+    start=st.integers(0, 10_000),
+    length=st.integers(1, 2_000_000),
+    bursts=st.dictionaries(st.integers(0, 2_000_000), st.integers(1, 40_000), max_size=12),
+)
+def test_slices_tile_the_range_whatever_the_density(start: int, length: int, bursts: dict[int, int]) -> None:
+    """Nothing is left out or walked twice as a result; method: walk a model of events per second, splitting what is too large."""
+    slicer = Slicer(start, start + length)
+    done: list[Window] = []
+    for _ in range(200_000):
+        window = slicer.take()
+        if window is None:
+            break
+        assert window.end is not None
+        inside = sorted(start + at for at in bursts if window.start <= start + at < window.end)
+        count = sum(bursts[at - start] for at in inside)
+        if count > MAX_WINDOW_EVENTS and window.end - window.start > 1:
+            slicer.too_large(window, inside[len(inside) // 2])
+        else:
+            slicer.found(window, count)
+            done.append(window)
+    done.sort(key=lambda w: w.start)
+    assert done[0].start == start
+    assert done[-1].end == start + length
+    assert all(a.end == b.start for a, b in pairwise(done))
+
+
+def test_slices_find_the_density() -> None:
+    """At a steady rate, slices come to hold about what they should; method: 2 events a second."""
+    slicer = Slicer(0, 10_000_000)
+    counts = []
+    for _ in range(20):
+        window = slicer.take()
+        assert window is not None
+        assert window.end is not None
+        counts.append(2 * (window.end - window.start))
+        slicer.found(window, counts[-1])
+    assert counts[-1] == SLICE_EVENTS
+
+
+def test_silence_widens_slices_up_to_a_limit() -> None:
+    """Years of nothing cost few requests; method: empty walks over ten years."""
+    slicer, walks = Slicer(0, 10 * 365 * 86_400), 0
+    while (window := slicer.take()) is not None:
+        assert window.end is not None
+        assert window.end - window.start <= LONGEST_SLICE_S
+        slicer.found(window, 0)
+        walks += 1
+    assert walks < 140
