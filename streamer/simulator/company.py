@@ -359,7 +359,7 @@ def _keys(draw: Draw, count: int, projects: list[Project], accounts: list[Servic
 def _roles(draw: Draw) -> list[Role]:
     def role(name: str, text: str, permissions: list[str], place: str, predefined: bool) -> Role:
         kind: Literal["api.organization", "api.project"] = "api.project" if place == "project" else "api.organization"
-        role_id = f"role-api-{place}-{name.lower()}__{'api-' + place}" if predefined else "role_" + draw.token()
+        role_id = f"role-api-{place}-{name.lower()}" if predefined else "role_" + draw.token()
         return Role(role_id, name, text, permissions, kind, predefined)
 
     return [

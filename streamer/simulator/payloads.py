@@ -119,13 +119,14 @@ def _role_assignment(draw: Draw, company: Company) -> Payload:
 
 
 def assignment_payload(principal_type: str, principal_id: str, role_id: str, resource_id: str) -> Payload:
-    """The id of an assignment is composite and carries the role."""
+    """The id of an assignment is composite and carries the role, and the role its kind of resource."""
+    kind = "organization" if resource_id.startswith("org-") else "project"
     return {
-        "id": f"{role_id}__{principal_type}__{principal_id}__{resource_id}",
+        "id": f"role_assignment_{role_id}__api-{kind}__{resource_id}_{principal_id}",
         "principal_id": principal_id,
         "principal_type": principal_type,
         "resource_id": resource_id,
-        "resource_type": "organization" if resource_id.startswith("org-") else "project",
+        "resource_type": f"api.{kind}",
     }
 
 

@@ -1,0 +1,152 @@
+"""Dotted paths into an envelope, compiled to functions. A list on the way is entered: the path then means all of its items."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import orjson
+
+from streamer.enrich.rules.document import did_you_mean
+from streamer.model import EPOCH, Actor, Envelope, Geo, Project
+
+TIMES = frozenset({"time", "observed_at"})
+_PLAIN = ("id", "source", "listing", "type", "family", "action", "known", "late", "outcome", "severity", "tags")
+_ACTOR = tuple(name for name in Actor.__struct_fields__ if name != "geo")
+_TARGET = ("type", "id", "name")
+_KNOWN = (
+    *_PLAIN,
+    *sorted(TIMES),
+    *(f"actor.{name}" for name in _ACTOR),
+    *(f"actor.geo.{name}" for name in Geo.__struct_fields__),
+    *(f"project.{name}" for name in Project.__struct_fields__),
+    *(f"targets.{name}" for name in _TARGET),
+)
+MAX_STEPS = 12
+
+
+class View:
+    """An envelope while rules look at it: what is dear to read is read once, and only when a rule asks."""
+
+    __slots__ = ("_details", "_event", "_seconds", "envelope")
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.envelope = envelope
+        self._details: Any = _UNREAD
+        self._event: Any = _UNREAD
+        self._seconds = -1
+
+    @property
+    def details(self) -> Any:
+        if self._details is _UNREAD:
+            self._details = _json(self.envelope.details)
+        return self._details
+
+    @property
+    def event(self) -> Any:
+        if self._event is _UNREAD:
+            self._event = _json(self.envelope.event)
+        return self._event
+
+    @property
+    def seconds(self) -> int:
+        """The event's time, in Unix seconds."""
+        if self._seconds < 0:
+            self._seconds = int((self.envelope.time - EPOCH).total_seconds())
+        return self._seconds
+
+
+_UNREAD = object()
+
+Getter = Callable[[View], Any]
+"""None: it is not there. A list: several values."""
+
+
+def _json(raw: msgspec.Raw) -> Any:
+    try:
+        return orjson.loads(memoryview(raw))
+    except orjson.JSONDecodeError:
+        return None  # numbers beyond any kind, in a record that came damaged
+
+
+def check_path(path: str) -> str | None:
+    """What is wrong with it, in a sentence; None: nothing."""
+    steps = _steps(path)
+    if not all(steps) or len(steps) > MAX_STEPS:
+        return f"{path!r} is no path; write names with dots between, at most {MAX_STEPS}, such as actor.geo.country"
+    head = steps[0]
+    if head in ("details", "event", "labels"):
+        return None if len(steps) > 1 else f"{path} is no single field; name one in it, such as {path}.id"
+    if head == "targets" and len(steps) == 3 and steps[2] in _TARGET:
+        return None
+    plain = ".".join(steps)
+    if plain in _KNOWN:
+        return None
+    return f"an envelope has no field {plain}; {did_you_mean(plain, [*_KNOWN, 'details.…', 'labels.…', 'event.…'])}"
+
+
+def getter(path: str) -> Getter:
+    """The function that reads a path that `check_path` has found right."""
+    steps = _steps(path)
+    match steps:
+        case ["details", *rest]:
+            return lambda view: _walk(view.details, rest, 0)
+        case ["event", *rest]:
+            return lambda view: _walk(view.event, rest, 0)
+        case ["labels", *rest]:
+            label = ".".join(rest)
+            return lambda view: view.envelope.labels.get(label)
+        case ["targets", kind, name]:
+            return lambda view: [getattr(t, name) for t in view.envelope.targets if t.type == kind]
+        case ["targets", name]:
+            return lambda view: [getattr(target, name) for target in view.envelope.targets]
+        case ["actor", "geo", name]:
+            return lambda view: _of(_of(view.envelope.actor, "geo"), name)
+        case ["actor" | "project" as part, name]:
+            return lambda view: _of(getattr(view.envelope, part), name)
+        case [name]:
+            return lambda view: getattr(view.envelope, name)
+    raise ValueError(f"{path!r} was not checked")
+
+
+def _steps(path: str) -> list[str]:
+    return [step.removesuffix("[]") for step in path.split(".")]
+
+
+def _of(struct: Any, name: str) -> Any:
+    return None if struct is None else getattr(struct, name)
+
+
+def _walk(value: Any, steps: list[str], at: int) -> Any:
+    for number in range(at, len(steps)):
+        if type(value) is dict:
+            value = value.get(steps[number])
+        elif type(value) is list:
+            found: list[Any] = []
+            for item in value:
+                inner = _walk(item, steps, number)
+                if type(inner) is list:
+                    found += inner
+                elif inner is not None:
+                    found.append(inner)
+            return found
+        else:
+            return None
+    return value
+
+
+def first(value: Any) -> Any:
+    """The one value of a key: of a list the first that is there."""
+    if type(value) is list:
+        return next((item for item in value if item is not None), None)
+    return value
+
+
+def as_text(value: object) -> str:
+    """How values compare: as text, without regard to case; upstream has numbers in quotes and without."""
+    if type(value) is str:
+        return value.casefold()
+    if type(value) is bool:
+        return "true" if value else "false"
+    if type(value) is float and value.is_integer():
+        return str(int(value))
+    return str(value).casefold()
