@@ -15,7 +15,7 @@ from streamer.enrich.rules.rule import Count, FirstSeen, Sequence, UnusualHour
 Key = tuple[str, ...]
 
 MAX_KEYS = 10_000
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 200_000
 """Of one rule, over all of its keys."""
 MAX_VALUES = 64
 """Of one key of a `first_seen`; with no key there is one memory, of `MAX_KEYS` values."""
