@@ -1,0 +1,120 @@
+"""What the tests against real servers share: fetched once into `.cache`, run as children that end with their test."""
+
+import contextlib
+import hashlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+CACHE = Path(__file__).parents[2] / ".cache"
+FETCH_S = 900
+
+
+def cached(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` has filled; made again when the recipe changes or it was left half-way."""
+    folder = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    done = folder / ".complete"
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        make(folder)
+        done.touch()
+    return folder
+
+
+def fetch(command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> str:
+    """Runs to its end; a failure fails the test and says why."""
+    assert shutil.which(command[0]), f"{command[0]} is needed for the integration tests; install it"
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=FETCH_S, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-2000:]}"
+    return done.stdout
+
+
+def maven_jars(name: str, artifact: str) -> str:
+    """The class path of an artifact (`group:name:version`) and all that it needs."""
+    group, part, version = artifact.split(":")
+    pom = (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>local</groupId><artifactId>jars</artifactId><version>1</version><dependencies><dependency>"
+        f"<groupId>{group}</groupId><artifactId>{part}</artifactId><version>{version}</version>"
+        "</dependency></dependencies></project>"
+    )
+
+    def make(folder: Path) -> None:
+        (folder / "pom.xml").write_text(pom)
+        fetch(["mvn", "-q", "-B", "-C", "dependency:copy-dependencies", f"-DoutputDirectory={folder / 'jars'}"], folder)
+
+    return f"{cached(name, pom, make) / 'jars'}/*"
+
+
+def debian_root(name: str, packages: Sequence[str]) -> Path:
+    """The files of Debian packages, unpacked and not installed: no service starts, no rights are needed."""
+
+    def make(folder: Path) -> None:
+        state = folder / "apt"
+        for part in ("lists/partial", "archives/partial"):
+            (state / part).mkdir(parents=True)
+        own = [
+            *("-o", f"Dir::State::lists={state / 'lists'}"),
+            *("-o", f"Dir::Cache={state}"),
+            *("-o", "APT::Sandbox::User="),
+            *("-o", "Debug::NoLocking=1"),
+        ]
+        fetch(["apt-get", *own, "-qq", "update"], folder)
+        fetch(["apt-get", *own, "-qq", "download", *packages], folder)
+        for package in sorted(folder.glob("*.deb")):
+            fetch(["dpkg-deb", "-x", str(package), str(folder / "root")], folder)
+        shutil.rmtree(state)
+
+    return cached(name, " ".join(packages), make) / "root"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(true: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], log: Path, ready: Callable[[str], bool], env: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """A server, from the moment when `ready` likes what it has printed, which is yielded. Ends with the block, and with this process."""
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            cwd=log.parent,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+
+    def said() -> str:
+        return log.read_text(errors="replace")
+
+    def is_ready() -> bool:
+        assert child.poll() is None, f"{command[0]} ended:\n{said()[-2000:]}"
+        return ready(said())
+
+    try:
+        wait_until(is_ready, 60, lambda: said()[-2000:])
+        yield said()
+    finally:
+        child.terminate()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
