@@ -29,7 +29,9 @@ class Outcome:
     """How a run ended."""
 
     left_behind: list[str] = field(default_factory=list)
-    """With `once`: what did not get everything, and why."""
+    """With `once`: sinks that did not get everything, and why."""
+    refused: list[str] = field(default_factory=list)
+    """With `once`: why a listing could not be read; an operator has to act."""
 
 
 class Daemon:
@@ -112,7 +114,7 @@ class Daemon:
                 await intake.run()
             except ConfigError as error:
                 # Only with `once`: the other listings go on.
-                self.outcome.left_behind.append(f"{intake.source.name}/{intake.listing}: {error}")
+                self.outcome.refused += error.problems
             finally:
                 self._intakes_running -= 1
 
@@ -123,7 +125,7 @@ class Daemon:
             try:
                 await delivery.run()
             except (ConfigError, RetryableError) as error:
-                self.outcome.left_behind.append(f"sink {delivery.name}: {error}")
+                self.outcome.left_behind.append(str(error))
 
         return run
 

@@ -57,7 +57,15 @@ def show_duration(seconds: float) -> str:
         count = seconds / _UNITS_S[unit]
         if count >= 1 and count == int(count):
             return f"{int(count)}{unit}"
-    return f"{int(seconds * 1000)}ms"
+    return f"{int(seconds * 1000)}ms" if seconds else "0s"
+
+
+def show_size(size: int) -> str:
+    """Bytes in the largest unit that is exact: 1048576 to `1MiB`."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size and size % (1 << power) == 0:
+            return f"{size >> power}{unit}"
+    return f"{size}B"
 
 
 def parse_moment(value: object) -> float | datetime | Literal["now", "beginning"]:
@@ -114,6 +122,12 @@ Duration = Annotated[
     PlainSerializer(show_duration, when_used="json"),
 ]
 """Seconds; written with a unit."""
+Wait = Annotated[
+    float,
+    BeforeValidator(parse_duration, json_schema_input_type=Annotated[str, Field(examples=["1s", "0s"])]),
+    PlainSerializer(show_duration, when_used="json"),
+]
+"""As Duration, and may be 0."""
 Moment = Annotated[
     float | datetime | Literal["now", "beginning"],
     BeforeValidator(parse_moment, json_schema_input_type=Annotated[str, Field(examples=["30d", "now"])]),
@@ -183,6 +197,13 @@ class AdminOptions(Strict):
     """Metrics, health, status page."""
 
     listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = "127.0.0.1:9464"
+
+    @field_validator("listen")
+    @classmethod
+    def _is_a_port(cls, value: str) -> str:
+        if int(value.rpartition(":")[2]) > 65_535:
+            raise ValueError(f"{value} has no port; the highest is 65535")
+        return value
 
     @property
     def host(self) -> str:
@@ -304,8 +325,8 @@ class BatchOptions(Strict):
 
     events: Annotated[int, Field(ge=1, le=50_000)] = 500
     bytes: Annotated[ByteSize, Field(ge=1024, le=256 << 20)] = ByteSize(1 << 20)
-    wait: Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)] = 1.0
-    """How long the first event waits for company, in seconds."""
+    wait: Wait = 1.0
+    """How long the first event waits for company."""
 
 
 FormatName = Literal["envelope", "raw", "ocsf", "ecs", "cef", "leef"]
@@ -403,8 +424,6 @@ class Config(Strict):
     @field_validator("sources", "sinks")
     @classmethod
     def _named(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if not value:
-            raise ValueError("must name at least one")
         for name in value:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
                 raise ValueError(f"{name!r} is no name; use letters, digits, - and _, at most 63")
@@ -438,8 +457,11 @@ def _tagged(models: Mapping[str, type[BaseModel]], fallback: type[BaseModel]) ->
 # --- reading the file ------------------------------------------------------------------------------------------------
 
 Path_ = tuple[str | int, ...]
-Places = NewType("Places", dict[Path_, int])
-"""Where each key stands: path to line, counted from 1."""
+Place = int | str
+"""A line of the file, counted from 1, or the environment variable that was put in its stead."""
+Places = NewType("Places", dict[Path_, Place])
+"""Where each key stands."""
+Problem = tuple[Place, str]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}")
 
@@ -448,7 +470,9 @@ class _Reader:
     """A YAML document to plain objects and the line of every key; collects problems instead of stopping at the first."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.env, self.places, self.problems = env, Places({}), list[tuple[int, str]]()
+        self.env, self.places, self.problems = env, Places({}), list[Problem]()
+        self.unresolved = set[Path_]()
+        """Where a variable that is not set leaves no value."""
         self._loader = yaml.SafeLoader("")
 
     def read(self, node: yaml.Node, path: Path_ = ()) -> Any:
@@ -457,7 +481,7 @@ class _Reader:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(child, (*path, i)) for i, child in enumerate(node.value)]
-        return self._scalar(node)
+        return self._scalar(node, path)
 
     def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -469,19 +493,21 @@ class _Reader:
             result[key] = self.read(value_node, (*path, key))
         return result
 
-    def _scalar(self, node: yaml.Node) -> Any:
+    def _scalar(self, node: yaml.Node, path: Path_) -> Any:
         if "${" not in node.value:
             # Times stay text, so that they are read in one place and with their zone.
             return node.value if node.tag.endswith(":timestamp") else self._loader.construct_object(node)
-        text = _REFERENCE.sub(lambda m: self._lookup(m, node.start_mark.line + 1), node.value)
+        text = _REFERENCE.sub(lambda m: self._lookup(m, path), node.value)
         return yaml.safe_load(text) if getattr(node, "style", None) is None and text else text
 
-    def _lookup(self, match: re.Match[str], line: int) -> str:
+    def _lookup(self, match: re.Match[str], path: Path_) -> str:
         name, default = match[1], match[3]
         if name in self.env:
             return self.env[name]
         if default is None:
-            self.problems.append((line, f"${{{name}}} is not set in the environment; set it or write ${{{name}:-…}}"))
+            sentence = f"{show_path(path)}: ${{{name}}} is not set in the environment; set it or write ${{{name}:-…}}"
+            self.problems.append((self.places[path], sentence))
+            self.unresolved.add(path)
         return default or ""
 
 
@@ -489,22 +515,24 @@ def show_path(path: Path_) -> str:
     return re.sub(r"\.\[", "[", ".".join(f"[{p}]" if isinstance(p, int) else str(p) for p in path)) or "the file"
 
 
-def _overrides(env: Mapping[str, str], data: dict[str, Any]) -> Iterator[str]:
+def _overrides(env: Mapping[str, str], data: dict[str, Any], places: Places) -> Iterator[Problem]:
     """Put `STREAMER_A__B=value` at a.b; yields what cannot be put anywhere."""
     for name, value in sorted(env.items()):
         if not name.startswith("STREAMER_") or name == "STREAMER_CONFIG_FILE":
             continue
         *parents, leaf = name.removeprefix("STREAMER_").lower().split("__")
-        node = data
+        node, path = data, list[str]()
         for part in parents:
-            key = next((k for k in node if k.lower().replace("-", "_") == part), part)
-            node = node.setdefault(key, {})
+            path.append(next((k for k in node if k.lower().replace("-", "_") == part), part))
+            places.setdefault(tuple(path), name)
+            node = node.setdefault(path[-1], {})
             if not isinstance(node, dict):
-                yield f"{name}: {key} holds no keys; check the name of the variable"
+                yield name, f"{show_path(tuple(path))} holds no keys; check the name of the variable"
                 break
         else:
             key = next((k for k in node if k.lower().replace("-", "_") == leaf), leaf)
             node[key] = yaml.safe_load(value) if value else value
+            places[(*path, key)] = name
 
 
 def _known_keys(model: type[BaseModel]) -> set[str]:
@@ -534,13 +562,15 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
             return str(context["error"])
         case "literal_error":
             return f"must be {context['expected']}".replace("'", "")
+        case "path_type":
+            return "must be a path"
         case "string_pattern_mismatch" if last == "listen":
             return "must be HOST:PORT, like 127.0.0.1:9464"
     return error["msg"][:1].lower() + error["msg"][1:]
 
 
-def _problem(error: ErrorDetails, data: Any, places: Places, model: type[BaseModel]) -> tuple[int, str]:
-    """The place in the file and the sentence. The location has steps that are not in the file (a union's tag): skipped."""
+def _path(error: ErrorDetails, data: Any) -> Path_:
+    """Where it stands in the file. The location has steps that are not there (a union's tag): skipped."""
     path: Path_ = ()
     node = data
     for i, part in enumerate(error["loc"]):
@@ -549,8 +579,59 @@ def _problem(error: ErrorDetails, data: Any, places: Places, model: type[BaseMod
             path, node = (*path, part), node[part]
         elif i == len(error["loc"]) - 1 and error["type"] in ("missing", "extra_forbidden"):
             path = (*path, part)
-    line = next((places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in places), 1)
-    return line, f"{show_path(path)}: {_sentence(error, model)}"
+    return path
+
+
+class _Judge:
+    """Every mistake of a document: what is wrong is taken out and the rest is looked at again, because a part with one mistake
+    is not looked at as a whole."""
+
+    def __init__(self, data: Any, places: Places, unresolved: set[Path_], model: type[Config]) -> None:
+        self.problems: list[Problem] = []
+        self._data, self._places, self._model = data, places, model
+        self._out = set(unresolved)
+        for path in unresolved:
+            self._take_out(path)
+
+    def config(self) -> Config | None:
+        """What is left when all mistakes are out; None when nothing can be left."""
+        while True:
+            try:
+                return self._model.model_validate(self._data)
+            except ValidationError as errors:
+                found = [(_path(e, self._data), _sentence(e, self._model)) for e in errors.errors()]
+            self.problems += [
+                (self._place(path), f"{show_path(path)}: {sentence}")
+                for path, sentence in found
+                if not self._follows(path, sentence)
+            ]
+            if not all([self._take_out(path) for path, _ in found]):
+                return None
+
+    def _place(self, path: Path_) -> Place:
+        return next((self._places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self._places), 1)
+
+    def _follows(self, path: Path_, sentence: str) -> bool:
+        """Whether it is only said because something was taken out."""
+        return any(out[: len(path)] == path and (out == path or str(out[-1]) in sentence) for out in self._out)
+
+    def _take_out(self, path: Path_) -> bool:
+        """The key, or what it is missing from; of a list, the whole. False when that is the whole document."""
+        path = next((path[:i] for i, part in enumerate(path) if isinstance(part, int)), path)
+        if not path:
+            return False
+        *parents, key = path
+        node = self._data
+        for part in parents:
+            node = node.get(part) if isinstance(node, dict) else None
+        self._out.add(path)
+        if isinstance(node, dict) and key in node:
+            del node[key]
+        elif parents:
+            return self._take_out(tuple(parents))
+        else:
+            self._data[key] = {}  # `sources` or `sinks`: as good as empty
+        return True
 
 
 def load(
@@ -559,14 +640,49 @@ def load(
     sources: Mapping[str, type[SourceOptions]],
     sinks: Mapping[str, type[SinkOptions]],
     env: Mapping[str, str] = os.environ,
-) -> Config:
-    """Read and check a configuration file. ConfigError holds every problem, each with file, line and mend."""
+) -> tuple[Config | None, list[str]]:
+    """As `judge`, of a file; ConfigError when it cannot be read."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read: {reason}; give the configuration file with -c") from None
-    return parse(text, str(path), sources=sources, sinks=sinks, env=env)
+    return judge(text, str(path), sources=sources, sinks=sinks, env=env)
+
+
+def judge(
+    text: str,
+    name: str,
+    *,
+    sources: Mapping[str, type[SourceOptions]],
+    sinks: Mapping[str, type[SinkOptions]],
+    env: Mapping[str, str],
+) -> tuple[Config | None, list[str]]:
+    """The configuration as far as it is good, and every problem with file, line and mend. `name`: what problems call the file.
+
+    ConfigError for a text that is no YAML mapping.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        line = mark.line if mark else 0
+        mend = "put quotes around ${…}" if "${" in "".join(text.splitlines()[line : line + 1]) else "mend the line"
+        raise ConfigError(f"{name}:{line + 1}: not YAML: {what}; {mend}") from None
+    reader = _Reader(env)
+    data = reader.read(node) if node is not None else {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}:1: not a configuration: write keys and values, like state: /var/lib/streamer")
+    problems = [*reader.problems, *_overrides(env, data, reader.places)]
+    for part in ("sources", "sinks"):
+        if part in data and not data[part]:
+            problems.append((reader.places.get((part,), 1), f"{part}: must name at least one"))
+            data[part] = {}
+    rest = _Judge(data, reader.places, reader.unresolved, config_model(sources, sinks))
+    config = rest.config()
+    found = sorted({*problems, *rest.problems}, key=lambda p: (isinstance(p[0], str), p))
+    return config, [f"{place if isinstance(place, str) else f'{name}:{place}'}: {said}" for place, said in found]
 
 
 def parse(
@@ -577,29 +693,27 @@ def parse(
     sinks: Mapping[str, type[SinkOptions]],
     env: Mapping[str, str],
 ) -> Config:
-    """As `load`, of a text; `name` is what its problems call it."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {what}; mend the line") from None
-    reader = _Reader(env)
-    data = reader.read(node) if node is not None else {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{name}:1: not a configuration: write keys and values, like state: /var/lib/streamer")
-    problems = reader.problems + [(1, p) for p in _overrides(env, data)]
-    model = config_model(sources, sinks)
-    try:
-        config = model.model_validate(data)
-    except ValidationError as errors:
-        problems += [_problem(e, data, reader.places, model) for e in errors.errors()]
-    if problems:
-        raise ConfigError(*(f"{name}:{line}: {sentence}" for line, sentence in sorted(set(problems))))
+    """As `judge`; ConfigError holds all problems."""
+    config, problems = judge(text, name, sources=sources, sinks=sinks, env=env)
+    if problems or config is None:
+        raise ConfigError(*problems)
     return config
 
 
 def effective(config: Config) -> str:
     """The configuration as it is in force, as YAML; secrets show as asterisks."""
-    dumped = config.model_dump(mode="json", by_alias=True)
-    return yaml.safe_dump(dumped, sort_keys=False, allow_unicode=True)
+    shown = _shown(config, config.model_dump(mode="json", by_alias=True))
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+
+
+def _shown(value: Any, as_json: Any) -> Any:
+    """What a person writes: sizes with their unit, `type` first."""
+    if isinstance(value, ByteSize):
+        return show_size(value)
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        value = {field.alias or name: getattr(value, name) for name, field in fields.items()}
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: key != "type")
+        return {key: _shown(value[key], as_json[key]) for key in keys}
+    return as_json

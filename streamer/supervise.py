@@ -50,7 +50,8 @@ async def supervise(
 
 @contextmanager
 def stop_on_signals(stop: Stop, telemetry: Telemetry) -> Iterator[None]:
-    """SIGTERM and SIGINT stop; a second one kills as usual."""
+    """SIGTERM and SIGINT stop; a second one kills as usual. SIGHUP, which log rotation sends, is taken: the file sink looks before
+    every write whether its file was moved away."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
 
@@ -61,8 +62,9 @@ def stop_on_signals(stop: Stop, telemetry: Telemetry) -> Iterator[None]:
 
     for number in signals:
         loop.add_signal_handler(number, handle, number)
+    loop.add_signal_handler(signal.SIGHUP, telemetry.hangup)
     try:
         yield
     finally:
-        for number in signals:
+        for number in (*signals, signal.SIGHUP):
             loop.remove_signal_handler(number)

@@ -530,6 +530,9 @@ class Telemetry:
     def stopping(self, reason: str) -> None:
         self.log.info("stopping", reason=reason)
 
+    def hangup(self) -> None:
+        self.log.info("SIGHUP: a file that was moved away is opened anew with the next event")
+
     def still_running(self, names: list[str], seconds: float) -> None:
         self.log.warning("cancelled at the stop deadline", still_running=names, after_s=seconds)
 

@@ -1,5 +1,6 @@
 """/metrics /healthz /readyz /status, on a port of their own."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -78,8 +79,9 @@ async def serve_admin(options: AdminOptions, telemetry: Telemetry) -> AsyncItera
         try:
             await site.start()
         except OSError as error:
+            reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else "no such host"
             raise ConfigError(
-                f"admin.listen: {options.listen} cannot be had: {error.strerror}; choose another port"
+                f"admin.listen: {options.listen} cannot be had: {reason}; choose another address or port"
             ) from error
         yield runner.addresses[0][1]
     finally:

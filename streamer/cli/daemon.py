@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamer.cli.options import ConfigFile, load_config
+from streamer.cli.options import ConfigFile, load_what_is_good
 
 if TYPE_CHECKING:
     from streamer.app import Outcome
@@ -21,11 +21,30 @@ def run(
     ] = False,
 ) -> None:
     """The daemon: tail every listing, deliver to every sink."""
-    outcome = _run(load_config(config), once=once)
+    from streamer.errors import ConfigError
+
+    loaded = _load(config)
+    try:
+        outcome = _run(loaded, once=once)
+    except ConfigError as error:
+        # What else an operator has to mend before it can start.
+        raise ConfigError(*dict.fromkeys([*error.problems, *asyncio.run(_check_all(loaded, online=False))])) from error
     for line in outcome.left_behind:
         sys.stderr.write(f"streamer: left behind: {line}\n")
+    if outcome.refused:
+        raise ConfigError(*outcome.refused)
     if outcome.left_behind:
         raise typer.Exit(1)
+
+
+def _load(path: Path) -> "Config":
+    """ConfigError holds the mistakes of the file and what a look at its good parts finds."""
+    from streamer.errors import ConfigError
+
+    config, problems = load_what_is_good(path)
+    if problems or config is None:
+        raise ConfigError(*problems, *(asyncio.run(_check_all(config, online=False)) if config else ()))
+    return config
 
 
 def _run(config: "Config", *, once: bool) -> "Outcome":
@@ -54,13 +73,12 @@ def check(
 ) -> None:
     """All mistakes of the configuration at once; the effective configuration without secrets."""
     from streamer.config import effective
+    from streamer.errors import ConfigError
 
-    loaded = load_config(config)
+    loaded = _load(config)
     typer.echo(effective(loaded))
     problems = asyncio.run(_check_all(loaded, online=online))
     if problems:
-        from streamer.errors import ConfigError
-
         raise ConfigError(*problems)
     typer.echo(f"{config}: good")
 
@@ -81,11 +99,14 @@ async def _check_all(config: "Config", *, online: bool) -> list[str]:
 def demo(
     duration: Annotated[str, typer.Option("--for", help="How long, like 30s; until Ctrl-C if not given.")] = "",
     folder: Annotated[Path, typer.Option("--dir", help="Where the demo writes.")] = Path("demo"),
-    port: Annotated[int, typer.Option(help="Of metrics and status; 0 takes any.")] = 9464,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Of metrics and status; 0 takes any.")] = 9464,
 ) -> None:
     """The main job with no key: the simulator, every event type, real sinks, the status page."""
     from streamer.cli.demonstration import demonstrate
     from streamer.config import parse_duration
 
-    seconds = parse_duration(duration) if duration else None
+    try:
+        seconds = parse_duration(duration) if duration else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
     asyncio.run(demonstrate(folder, port, seconds))

@@ -66,7 +66,7 @@ def _introduce(console: Console, daemon: Daemon, seconds: float | None) -> None:
     for name, sink in daemon.config.sinks.items():
         console.print(f"[bold]sink[/]       {name}: {sink.path}")  # type: ignore[attr-defined]  # the demo's sinks have one
     console.print(f"[bold]status[/]     http://127.0.0.1:{daemon.admin_port}/status  (metrics at /metrics)")
-    console.print("[bold]running[/]    " + (f"for {seconds:g} s" if seconds else "until Ctrl-C"))
+    console.print("[bold]running[/]    " + ("until Ctrl-C" if seconds is None else f"for {seconds:g} s"))
 
 
 def _fresh(folder: Path) -> None:
@@ -74,8 +74,12 @@ def _fresh(folder: Path) -> None:
         if not (folder / MARK).exists():
             raise ConfigError(f"--dir: {folder} exists and is not a demo's; give another folder")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    (folder / MARK).write_text("made by streamer demo; made anew by the next one\n")
+    try:
+        folder.mkdir(parents=True)
+        (folder / MARK).write_text("made by streamer demo; made anew by the next one\n")
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise ConfigError(f"--dir: {folder} cannot be made: {reason}; give another folder") from error
 
 
 def _config(folder: Path, port: int, base_url: str) -> Config:

@@ -30,13 +30,11 @@ def types(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fa
     if as_json:
         typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*rows[0], box=None, padding=(0, 2))
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    Console(highlight=False).print(table)
+    # Plain columns, never cut or coloured: this is read with grep as often as by eye.
+    table = [[*rows[0]], *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def schema(which: Annotated[Schema, typer.Argument(help="Of the configuration file or of the envelope.")]) -> None:

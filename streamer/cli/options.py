@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from streamer.config import Config
+from streamer.errors import ConfigError
 
 ConfigFile = Annotated[
     Path,
@@ -14,7 +15,15 @@ ConfigFile = Annotated[
 
 
 def load_config(path: Path) -> Config:
-    """With the options of every source and sink that exists."""
+    """With the options of every source and sink that exists. ConfigError holds every mistake."""
+    config, problems = load_what_is_good(path)
+    if problems or config is None:
+        raise ConfigError(*problems)
+    return config
+
+
+def load_what_is_good(path: Path) -> tuple[Config | None, list[str]]:
+    """The configuration without its mistakes, and the mistakes."""
     from streamer.config import load
     from streamer.sinks import sink_options
     from streamer.sources import source_options

@@ -12,13 +12,12 @@ def simulate(context: typer.Context) -> None:
     from pydantic import ValidationError
 
     from streamer.simulator import serve
-    from streamer.simulator.__main__ import parse
+    from streamer.simulator.__main__ import complaints, parse
 
     try:
-        options = parse(context.args)
+        options = parse(context.args, context.command_path)
     except ValidationError as error:
-        for problem in error.errors():
-            place = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "options"
-            sys.stderr.write(f"streamer: simulate {place}: {problem['msg']}\n")
+        for sentence in complaints(error):
+            sys.stderr.write(f"streamer: {sentence}\n")
         raise typer.Exit(2) from None
     serve(options)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 HTTP_TIMEOUT_S = 3.0
 STALE_INTERVALS = 3
+SLACK_S = 5.0
 
 
 def status(
@@ -66,11 +67,10 @@ def trouble(rows: dict[str, Any]) -> list[str]:
         name = f"{row['source']}/{row['listing']}"
         if row["state"] in ("held", "failing"):
             found.append(f"{name} is {row['state']}: {row['error']}")
-        elif (
-            rows["running"]
-            and rows["now"] - (row["last_success"] or rows["started_at"]) > STALE_INTERVALS * row["poll_interval"] + 5
-        ):
-            found.append(f"{name} has not been read for {rows['now'] - row['last_success']:.0f} s")
+        elif rows["running"]:
+            silent_s = rows["now"] - (row["last_success"] or rows["started_at"])
+            if silent_s > STALE_INTERVALS * row["poll_interval"] + SLACK_S:
+                found.append(f"{name} has not been read for {silent_s:.0f} s")
     found += [
         f"sink {row['sink']} is {row['state']}: {row['error']}"
         for row in rows["sinks"]

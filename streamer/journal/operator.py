@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from streamer.errors import ConfigError
 from streamer.journal.schema import VERSION
-from streamer.journal.sqlite import FILE, map_errors, select_letters
+from streamer.journal.sqlite import FILE, cannot_be_written, map_errors, select_letters
 from streamer.ports import DeadLetter
 
 BUSY_TIMEOUT_S = 10.0
@@ -72,6 +73,20 @@ class Operator:
 
     def _change(self, statement: str, numbers: list[int] | None, sink: str | None) -> int:
         return self._db.execute(statement, (None if numbers is None else json.dumps(numbers), sink)).rowcount
+
+
+def check_state(folder: Path) -> None:
+    """ConfigError when a daemon could not work with this state folder; leaves no trace, and may run beside a daemon."""
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        # Tried, not asked: a file system may be read-only, or take no folders, for root too.
+        with tempfile.TemporaryDirectory(dir=existing, prefix=".streamer-check-"):
+            pass
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
+    if (folder / FILE).exists():
+        with open_operator(folder):
+            pass
 
 
 @contextmanager

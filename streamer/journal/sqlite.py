@@ -81,9 +81,12 @@ def _prepare_folder(folder: Path) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise ConfigError(
-            f"state: {folder} cannot be written: {error.strerror}; give this user the folder or set another `state`"
-        ) from error
+        raise cannot_be_written(folder, error) from error
+
+
+def cannot_be_written(folder: Path, error: OSError) -> ConfigError:
+    reason = "it is not a folder" if folder.is_file() else (error.strerror or "error").lower()
+    return ConfigError(f"state: {folder} cannot be written: {reason}; give this user the folder or set another `state`")
 
 
 def _lock(folder: Path) -> int:

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 import msgspec
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
-from streamer.config import BatchOptions, Duration, SinkOptions, Strict, parse_duration
+from streamer.config import BatchOptions, Duration, SinkOptions, Strict, Wait
 from streamer.errors import ConfigError, Repositioned, RetryableError, StreamerError
 from streamer.model import Batch, Bookmark
 from streamer.ports import SinkContext
@@ -57,7 +57,7 @@ class Rotate(Strict):
 class FileBatch(BatchOptions):
     events: Annotated[int, Field(ge=1, le=50_000)] = 5000
     bytes: Annotated[ByteSize, Field(ge=1024, le=256 << 20)] = ByteSize(4 << 20)
-    wait: Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)] = 0.0
+    wait: Wait = 0.0
 
 
 def _octal(value: object) -> object:

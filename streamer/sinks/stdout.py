@@ -9,11 +9,8 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
 
-from pydantic import BeforeValidator
-
-from streamer.config import BatchOptions, SinkOptions, parse_duration
+from streamer.config import BatchOptions, SinkOptions, Wait
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Batch
 from streamer.ports import SinkContext
@@ -26,7 +23,7 @@ LOOK_S = 0.2
 
 
 class StdoutBatch(BatchOptions):
-    wait: Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)] = 0.0
+    wait: Wait = 0.0
 
 
 class StdoutOptions(SinkOptions):
