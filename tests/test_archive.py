@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -279,6 +280,27 @@ def test_a_range_is_read_back(tmp_path: Path) -> None:
     lines = list(read_archive(str(desk.root), since, until))
     assert lines == [m.body for m in messages[40:74]]
     assert len(list(read_archive(str(desk.root)))) == 90
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
+def test_large_objects_are_read_in_pieces(tmp_path: Path, compression: str) -> None:
+    """Goal: an object of many pieces comes back whole, and one that is cut off is no shorter archive. Method: megabytes that do not compress; then a cut at the end
+    of a line, where only the compression could tell."""
+    chance = random.Random(3)
+    bodies = [
+        b'{"schema":"streamer.envelope/1","id":"e-%d","time":"2026-01-01T00:00:00Z","text":"%s"}'
+        % (n, chance.randbytes(2000).hex().encode())
+        for n in range(1500)
+    ]
+    desk = Desk(tmp_path / "a", {"compression": compression})
+    desk.write([Message(records.record(1, late=False), body) for body in bodies])
+    desk.finish()
+    assert list(read_archive(str(desk.root))) == bodies
+    assert verify(str(desk.root), deep=True).whole
+    path = desk.root / desk.objects()[0]
+    os.truncate(path, path.stat().st_size - 40)
+    with pytest.raises(ConfigError, match="is cut off|ends within a line|cannot be decompressed"):
+        list(read_archive(str(desk.root)))
 
 
 def test_what_cannot_be_replayed_is_said(tmp_path: Path) -> None:

@@ -96,6 +96,16 @@ def test_an_archive_in_a_bucket_is_whole_and_readable(tmp_path: Path, server: Mi
     assert found == {("altered", altered), ("missing", missing), ("foreign", "foreign")}
 
 
+def test_parquet_in_a_bucket(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: Parquet, which is read from its end, is verified and read from a bucket too. Method: written, counted, read back."""
+    desk = desk_on(tmp_path, server, bucket, objects="parquet")
+    desk.write_events(30)
+    desk.finish()
+    place, s3 = f"s3://{bucket}/p", S3Options(**access(server))
+    assert verify(place, deep=True, s3=s3).findings == []
+    assert len(list(read_archive(place, s3=s3))) == 30
+
+
 def test_a_closing_that_was_interrupted_is_finished_with_the_same_objects(
     tmp_path: Path, server: Minio, bucket: str
 ) -> None:

@@ -137,6 +137,7 @@ def test_a_count_that_is_not_true_is_found_deep(desk: Desk) -> None:
     assert verified(desk).whole
     report = verify(str(desk.root), desk.root.with_name("key.pub"), deep=True)
     assert found(report) == {("altered", manifest.objects[0].key)}
+    assert "its manifest says 5" in report.findings[0].detail
 
 
 # --- manifests -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import cramjam
+import zstandard
 
 from streamer.sinks.archive.options import ArchiveOptions, Compression
 from streamer.sinks.archive.store import disk_errors
@@ -15,49 +15,26 @@ SUFFIXES: dict[Compression, str] = {"zstd": "jsonl.zst", "gzip": "jsonl.gz", "no
 
 
 class _Compressor(Protocol):
-    def feed(self, data: bytes) -> bytes: ...
-    def end(self) -> bytes: ...
-
-
-class _Zstd:
-    """One frame an object, which every reader takes."""
-
-    def __init__(self, level: int) -> None:
-        self._stream = cramjam.zstd.Compressor(level)
-
-    def feed(self, data: bytes) -> bytes:
-        self._stream.compress(data)
-        return b""
-
-    def end(self) -> bytes:
-        return bytes(self._stream.finish())
-
-
-class _Gzip:
-    def __init__(self, level: int) -> None:
-        self._stream = zlib.compressobj(level, wbits=31)
-
-    def feed(self, data: bytes) -> bytes:
-        return self._stream.compress(data)
-
-    def end(self) -> bytes:
-        return self._stream.flush()
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
 
 
 class _Plain:
-    def feed(self, data: bytes) -> bytes:
+    def compress(self, data: bytes, /) -> bytes:
         return data
 
-    def end(self) -> bytes:
+    def flush(self) -> bytes:
         return b""
 
 
 def _compressor(options: ArchiveOptions) -> _Compressor:
     match options.compression:
         case "zstd":
-            return _Zstd(options.level)
+            return zstandard.ZstdCompressor(
+                options.level, write_checksum=True
+            ).compressobj()  # one frame, which every reader takes
         case "gzip":
-            return _Gzip(options.level)
+            return zlib.compressobj(options.level, wbits=31)
         case "none":
             return _Plain()
 
@@ -94,6 +71,6 @@ def _write_lines(path: Path, options: ArchiveOptions, bodies: Iterable[bytes]) -
     with path.open("wb") as file:
         out = _Hashed(file)
         for body in bodies:
-            out.write(compressor.feed(body))
-        out.write(compressor.end())
+            out.write(compressor.compress(body))
+        out.write(compressor.flush())
     return out.sha256.hexdigest()

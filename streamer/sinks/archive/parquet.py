@@ -4,6 +4,7 @@ The schema is a promise: columns are added at the end, and none is changed or ta
 """
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -131,11 +132,24 @@ def _fitting(value: Any, kind: pa.DataType | None) -> Any:
 def read_table(file: BinaryIO, key: str) -> Iterator[bytes]:
     """The envelopes again, each with a line break."""
     try:
-        for batch in pq.ParquetFile(file).iter_batches(1000):
+        for batch in pq.ParquetFile(_seekable(file)).iter_batches(1000):
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 yield encode_envelope(_envelope(row)) + b"\n"
     except (pa.ArrowException, msgspec.ValidationError, OSError) as error:
         raise ConfigError(f"archive: {key} cannot be read: {error}; streamer verify says more") from None
+
+
+def count_rows(file: BinaryIO, key: str) -> int:
+    """Reads all columns, so that every page is decompressed."""
+    try:
+        return sum(len(batch) for batch in pq.ParquetFile(_seekable(file)).iter_batches(ROWS_IN_A_GROUP))
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"archive: {key} cannot be read: {error}; streamer verify says more") from None
+
+
+def _seekable(file: BinaryIO) -> BinaryIO:
+    """Parquet is read from its end; what comes from a network is held in memory, no larger than `roll.size`."""
+    return file if file.seekable() else io.BytesIO(file.read())
 
 
 def _envelope(row: dict[str, Any]) -> Envelope:

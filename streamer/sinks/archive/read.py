@@ -1,18 +1,19 @@
 """The archive's read side: objects to lines."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Protocol
 
-import cramjam
 import msgspec
+import zstandard
 
 from streamer.errors import ConfigError
 from streamer.sinks.archive.layout import ObjectName, parse_object_key
 from streamer.sinks.archive.options import S3Options
 from streamer.sinks.archive.store import Store, make_store
 
-_PIECE = 256 << 10
+_PIECE = 64 << 10
 
 
 def read_archive(
@@ -92,32 +93,54 @@ def read_pieces(store: Store, key: str) -> Iterator[bytes]:
 
             yield from read_table(file, key)
             return
-        feed, end = _decompressor(key)
+        stream = _decompressor(key)
         while piece := file.read(_PIECE):
-            yield _decompressed(key, lambda: feed(piece))
-        yield _decompressed(key, end)
+            yield _decompressed(key, stream, piece)
+        if not stream.eof:
+            raise ConfigError(f"archive: {key} is cut off; streamer verify says more")
 
 
-def _decompressed(key: str, act: Callable[[], bytes]) -> bytes:
+def count_events(store: Store, key: str) -> tuple[int, int | None]:
+    """How many events an object holds, and how many bytes they have with their line breaks; None for Parquet, whose rows are counted and not built."""
+    if key.endswith(".parquet"):
+        from streamer.sinks.archive.parquet import count_rows
+
+        file = store.open(key)
+        if file is None:
+            return 0, None
+        with file:
+            return count_rows(file, key), None
+    events = size = 0
+    for piece in read_pieces(store, key):
+        events += piece.count(b"\n")
+        size += len(piece)
+    return events, size
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class _Plain:
+    eof = True
+
+    def decompress(self, data: bytes, /) -> bytes:
+        return data
+
+
+def _decompressed(key: str, stream: _Decompressor, piece: bytes) -> bytes:
     try:
-        return act()
-    except (zlib.error, cramjam.DecompressionError, OSError) as error:  # OSError: of cramjam, no file is touched here
+        return stream.decompress(piece)
+    except (zlib.error, zstandard.ZstdError) as error:
         raise ConfigError(f"archive: {key} cannot be decompressed: {error}; streamer verify says more") from None
 
 
-def _decompressor(key: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+def _decompressor(key: str) -> _Decompressor:
     if key.endswith(".zst"):
-        stream = cramjam.zstd.Decompressor()
-
-        def feed(piece: bytes) -> bytes:
-            stream.decompress(piece)
-            return bytes(stream.flush())
-
-        return feed, lambda: bytes(stream.finish())
-    if key.endswith(".gz"):
-        gzip = zlib.decompressobj(wbits=31)
-        return gzip.decompress, gzip.flush
-    return bytes, bytes
+        return zstandard.ZstdDecompressor().decompressobj()
+    return zlib.decompressobj(wbits=31) if key.endswith(".gz") else _Plain()
 
 
 def _day(moment: float | None) -> str:

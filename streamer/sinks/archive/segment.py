@@ -19,7 +19,6 @@ from streamer.sinks.archive.manifest import Place
 from streamer.sinks.archive.store import disk_errors, fsync_folder
 
 _READ = 256 << 10
-"""Compression holds the interpreter for one piece: well under a millisecond."""
 
 
 class _Facts(msgspec.Struct, gc=False):
