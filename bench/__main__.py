@@ -1,5 +1,6 @@
 """`python -m bench`: every benchmark, one after the other."""
 
-from bench import pipeline
+from bench import archive, pipeline
 
 pipeline.main()
+archive.main()

@@ -35,12 +35,14 @@ from streamer.sinks.archive.options import S3Options
 from streamer.sinks.archive.read import count_events
 from streamer.sinks.archive.report import FINDINGS_KEPT, Finding, FindingKind, Report
 from streamer.sinks.archive.signing import Verifier, load_verifier
-from streamer.sinks.archive.store import FolderStore, Store, make_store
+from streamer.sinks.archive.store import FolderStore, Store, is_remote, make_store
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 _PIECE = 256 << 10
+_REQUESTS = 16
+"""At a time, to a remote store: they wait more than they work."""
 _AHEAD = 64
 """Small files wait for the disk or the network, so more are at work than there are cores."""
 
@@ -65,7 +67,7 @@ def verify(
     began = time.monotonic()
     store = make_store(place, s3 or S3Options())
     verifier = load_verifier(key) if key is not None else None
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(_REQUESTS if is_remote(place) else os.cpu_count()) as pool:
         report = _Verification(store, place, verifier, pool, deep).run(
             _parse_anchor(anchor), progress or (lambda *_: None)
         )
@@ -229,10 +231,8 @@ class _Verification:
 
     def _entries(self, last: int) -> Iterator[ObjectEntry]:
         """All that must be there."""
-        for number in range(1, last + 1):
-            if number in self._unsound:
-                continue
-            data = self._store.get(manifest_key(number))
+        sound = (manifest_key(number) for number in range(1, last + 1) if number not in self._unsound)
+        for data in _ahead(self._pool, self._store.get, sound):
             if data is not None:
                 yield from (entry for entry in decode_manifest(data).objects if entry.key not in self._expired)
 
