@@ -1,6 +1,5 @@
 """The composition root: what exists, and in which order it opens and closes."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from streamer.config import Config, SinkOptions, one_secret
 from streamer.delivery import Delivery
 from streamer.errors import ConfigError, RetryableError
 from streamer.formats import make_format
-from streamer.intake import Intake
+from streamer.intake import Allowance, Intake
 from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.model import SinkName, SourceName
 from streamer.ports import Enricher, SinkContext
@@ -52,7 +51,7 @@ class Daemon:
         for source_name, source_options in self.config.sources.items():
             kind = SOURCES[source_options.type]  # type: ignore[attr-defined]  # the registry's models carry their type
             source = await stack.enter_async_context(kind.open(SourceName(source_name), source_options, self.telemetry))
-            turns = asyncio.Semaphore(source_options.concurrency)
+            allowance = Allowance(source_options.concurrency)
             self.intakes += [
                 Intake(
                     source=source,
@@ -62,7 +61,7 @@ class Daemon:
                     enrichers=self.enrichers,
                     telemetry=self.telemetry,
                     stop=self.stop,
-                    turns=turns,
+                    allowance=allowance,
                     once=self.once,
                 )
                 for listing in source.listings

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from streamer import windows
 from streamer.config import SourceOptions, resolve_moment
@@ -30,6 +30,15 @@ WAITING_WINDOWS = 2
 
 T = TypeVar("T")
 
+Kind = Literal["catch up", "live", "recheck"]
+
+
+class Prepared(NamedTuple):
+    """What a walk found that is not in the journal yet, in time order."""
+
+    events: Sequence[Event]
+    entries: Sequence[Entry]
+
 
 @dataclass
 class Intake:
@@ -42,8 +51,8 @@ class Intake:
     enrichers: Sequence[Enricher]
     telemetry: Telemetry
     stop: Stop
-    turns: asyncio.Semaphore
-    """`concurrency` of them, shared by the listings of a source: whoever walks holds one."""
+    allowance: "Allowance"
+    """Shared by the listings of a source."""
     once: bool = False
     """Catch up to now and return."""
     max_wait_s: float = HOLD_S
@@ -110,30 +119,18 @@ class Intake:
         # The time at which the walk began, by the clock as it is corrected now.
         started = int(self.source.now() - (time.monotonic() - began))
         if isinstance(events, WindowTooLarge):
-            await self._range(window.start, started + 1, self._append_live)
+            await self._range("live", window.start, started + 1)
         else:
-            await self._append_live(Window(window.start, started), events)
-
-    async def _append_live(self, window: Window, events: Sequence[Event]) -> None:
-        assert window.end is not None
-        await self._append(events, max(window.end, self._progress.watermark), late=False, live=True)
+            await self._append("live", Window(window.start, started), await self._prepare("live", events))
 
     async def _catch_up(self, until: int) -> None:
         self.telemetry.listing_catching_up(self._row, until)
-
-        async def consume(window: Window, events: Sequence[Event]) -> None:
-            assert window.end is not None
-            await self._append(events, window.end, late=False, live=False)
-
-        await self._range(self._progress.watermark, until, consume)
+        await self._range("catch up", self._progress.watermark, until)
 
     async def _recheck(self, index: int, spans: Sequence[Window], now: float) -> None:
-        async def consume(_: Window, events: Sequence[Event]) -> None:
-            await self._append(events, self._progress.watermark, late=True, live=False)
-
         for span in spans:
             assert span.end is not None
-            if not await self._range(span.start, span.end, consume):
+            if not await self._range("recheck", span.start, span.end):
                 return
         done = windows.with_rechecked(self._progress, index, len(self.options.recheck), now)
         await self._persist(lambda: self._store(done))
@@ -143,9 +140,16 @@ class Intake:
         self._progress = progress
         return True
 
-    async def _range(self, start: int, end: int, consume: Callable[[Window, Sequence[Event]], Awaitable[None]]) -> bool:
-        """Walk [start, end) by slices, several at once, and consume them in time order. False when stopped before the end."""
-        walkers = RangeWalk(start, end, self.options.concurrency, self._walk_patiently, consume, self.stop)
+    async def _range(self, kind: Kind, start: int, end: int) -> bool:
+        """Walk [start, end) by slices, several at once, and append them in time order. False when stopped before the end."""
+        walkers = RangeWalk(
+            Window(start, end),
+            self.allowance,
+            walk=self._walk_patiently,
+            prepare=lambda events: self._prepare(kind, events),
+            store=lambda window, prepared: self._append(kind, window, prepared),
+            stop=self.stop,
+        )
         return await walkers.run()
 
     async def _walk_patiently(self, window: Window) -> list[Event] | WindowTooLarge | None:
@@ -153,7 +157,7 @@ class Intake:
 
         async def walk() -> list[Event] | WindowTooLarge:
             try:
-                async with self.turns:
+                async with self.allowance.turns:
                     return await self.source.walk(self.listing, window, windows.MAX_WINDOW_EVENTS)
             except WindowTooLarge as large:
                 if window.end is not None and window.end - window.start <= 1:
@@ -181,21 +185,26 @@ class Intake:
 
     # --- into the journal --------------------------------------------------------------------------------------------
 
-    async def _append(self, events: Sequence[Event], watermark: int, *, late: bool, live: bool) -> None:
-        ordered = sorted(events, key=lambda e: e.effective_at)
-        if live or late:
+    async def _prepare(self, kind: Kind, events: Sequence[Event]) -> Prepared | None:
+        """What of a walk is worth appending, decoded. None when stopped."""
+        fresh: list[Event] | None = sorted(events, key=lambda e: e.effective_at)
+        if kind != "catch up":
             # Most of what an overlap or a recheck reads is known: it is not worth decoding.
-            found = await self._persist(lambda: self.journal.unknown(self.source.name, ordered))
-            if found is None:
-                return
-            ordered = found
-        entries = await self._entries(ordered, late=late)
+            walked = fresh
+            fresh = await self._persist(lambda: self.journal.unknown(self.source.name, walked or []))
+        return None if fresh is None else Prepared(fresh, await self._entries(fresh, late=kind == "recheck"))
+
+    async def _append(self, kind: Kind, window: Window, prepared: Prepared | None) -> None:
+        if prepared is None:
+            return
+        assert window.end is not None
+        watermark = self._progress.watermark if kind == "recheck" else max(window.end, self._progress.watermark)
         progress = Progress(watermark, self._progress.rechecked)
-        appended = await self._persist(lambda: self._append_when_room(entries, progress))
+        appended = await self._persist(lambda: self._append_when_room(prepared.entries, progress))
         if appended is None:
             return
         self._progress = progress
-        self._report(ordered, appended, late=late, live=live)
+        self._report(kind, prepared.events, appended)
 
     async def _append_when_room(self, entries: Sequence[Entry], progress: Progress) -> int:
         try:
@@ -227,15 +236,15 @@ class Intake:
             enricher.enrich(envelope)
         return Entry(event.id, event.effective_at, encode_envelope(envelope))
 
-    def _report(self, fresh: Sequence[Event], appended: int, *, late: bool, live: bool) -> None:
-        row, telemetry = self._row, self.telemetry
+    def _report(self, kind: Kind, fresh: Sequence[Event], appended: int) -> None:
+        row, telemetry, live = self._row, self.telemetry, kind == "live"
         if fresh:
             row.last_event_at = max(row.last_event_at, fresh[-1].effective_at)
             telemetry.listing_verified(row)
         elif live and self._first_time and row.last_event_at == 0 and self.listing == "organization":
             telemetry.listing_unverified(row)
         telemetry.listing_walked(row, self._progress.watermark, appended)
-        if late and fresh:
+        if kind == "recheck" and fresh:
             telemetry.events_late(row, len(fresh), fresh[0].effective_at)
         if live and row.state == "live":
             now = self.source.now()
@@ -243,86 +252,112 @@ class Intake:
                 telemetry.event_seen_live(row, now - event.effective_at)
 
 
-Walk = Callable[[Window], Awaitable[list[Event] | WindowTooLarge | None]]
-Consume = Callable[[Window, Sequence[Event]], Awaitable[None]]
+class Allowance:
+    """What the listings of a source share while they walk: turns at the API, and events in memory."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self.turns = asyncio.Semaphore(concurrency)
+        self.changed = asyncio.Condition()
+        self.events = 0
+        """In memory, walked or expected of walks that are under way."""
+        self.limit = (concurrency + WAITING_WINDOWS) * windows.SLICE_EVENTS
 
 
 class RangeWalk:
-    """Several walks at once over one long range; what they find is consumed in time order, each window once.
+    """Several walks at once over one long range; what they find is prepared and stored in time order, each window once.
 
-    Memory is bounded: a walker takes no new window while too many finished ones wait for the one that is next in time.
+    Preparing works ahead of storing by one window, so that the processor and the disk work at the same time. Memory is bounded: a
+    walker takes no new window while the allowance is used up by finished ones that wait for the one that is next in time.
     """
 
-    def __init__(self, start: int, end: int, concurrency: int, walk: Walk, consume: Consume, stop: Stop) -> None:
-        self._slicer = windows.Slicer(start, end)
-        self._next, self._end = start, end
-        self._concurrency, self._walk, self._consume, self._stop = concurrency, walk, consume, stop
+    def __init__(
+        self,
+        whole: Window,
+        allowance: Allowance,
+        *,
+        walk: Callable[[Window], Awaitable[list[Event] | WindowTooLarge | None]],
+        prepare: Callable[[Sequence[Event]], Awaitable[Prepared | None]],
+        store: Callable[[Window, Prepared | None], Awaitable[None]],
+        stop: Stop,
+    ) -> None:
+        assert whole.end is not None
+        self._slicer = windows.Slicer(whole.start, whole.end)
+        self._next, self._end = whole.start, whole.end
+        self._allowance, self._walk, self._prepare, self._store, self._stop = allowance, walk, prepare, store, stop
+        self._changed = allowance.changed
         self._walked: dict[int, tuple[Window, list[Event]]] = {}
         self._under_way: set[int] = set()
-        self._changed = asyncio.Condition()
-        self._limit = concurrency + WAITING_WINDOWS
+        self._prepared: asyncio.Queue[tuple[Window, Prepared | None] | None] = asyncio.Queue(1)
+        self._stored = whole.start
 
     async def run(self) -> bool:
+        """False when stopped before the end."""
         if self._next >= self._end:
             return True
         async with asyncio.TaskGroup() as tasks:
-            for number in range(self._concurrency):
+            for number in range(self._allowance.concurrency):
                 tasks.create_task(self._walker(), name=f"walker {number}")
-            tasks.create_task(self._consumer(), name="consumer")
-        return self._next >= self._end
+            tasks.create_task(self._preparer(), name="preparer")
+            tasks.create_task(self._storer(), name="storer")
+        return self._stored >= self._end
 
     async def _walker(self) -> None:
         while (window := await self._take()) is not None:
             events = await self._walk(window)
             async with self._changed:
                 self._under_way.remove(window.start)
+                self._allowance.events -= windows.SLICE_EVENTS
                 if isinstance(events, WindowTooLarge):
                     self._slicer.too_large(window, events.median)
                 elif events is not None:
                     self._slicer.found(window, len(events))
                     self._walked[window.start] = (window, events)
+                    self._allowance.events += len(events)
                 self._changed.notify_all()
 
     async def _take(self) -> Window | None:
         """The next window. None at the end: nothing to give out, and nothing under way that could come back in parts."""
         async with self._changed:
             while not self._stop.is_set():
-                # The window that is next in time is always given out: without it nothing could be consumed.
+                # The window that is next in time is always given out: without it nothing could be stored.
                 head_missing = self._next not in self._walked and self._next not in self._under_way
-                if head_missing or len(self._walked) + len(self._under_way) < self._limit:
+                if head_missing or self._allowance.events + windows.SLICE_EVENTS <= self._allowance.limit:
                     window = self._slicer.take()
                     if window is not None:
                         self._under_way.add(window.start)
+                        self._allowance.events += windows.SLICE_EVENTS
                         return window
                     if not self._under_way:
                         return None
                 await self._changed.wait()
             return None
 
-    async def _consumer(self) -> None:
-        try:
-            while self._next < self._end:
-                item = await self._next_walked()
-                if item is None:
-                    return
-                window, events = item
-                await self._consume(window, events)
-                if self._stop.is_set():
-                    return
-                assert window.end is not None
-                async with self._changed:
-                    # Only now does it leave: while it is consumed it counts against the limit.
-                    del self._walked[window.start]
-                    self._next = window.end
-                    self._changed.notify_all()
-        finally:
+    async def _preparer(self) -> None:
+        while self._next < self._end and (walked := await self._next_walked()) is not None:
+            window, events = walked
+            await self._prepared.put((window, await self._prepare(events)))
+            assert window.end is not None
             async with self._changed:
+                # Only now does it leave: while it is prepared it counts.
+                del self._walked[window.start]
+                self._allowance.events -= len(events)
+                self._next = window.end
                 self._changed.notify_all()
+        await self._prepared.put(None)
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _next_walked(self) -> tuple[Window, list[Event]] | None:
         async with self._changed:
-            while self._next not in self._walked:
-                if self._stop.is_set():
-                    return None
+            while self._next not in self._walked and not self._stop.is_set():
                 await self._changed.wait()
-            return self._walked[self._next]
+            return None if self._stop.is_set() else self._walked[self._next]
+
+    async def _storer(self) -> None:
+        while (prepared := await self._prepared.get()) is not None:
+            window, what = prepared
+            await self._store(window, what)
+            if not self._stop.is_set():
+                assert window.end is not None
+                self._stored = window.end

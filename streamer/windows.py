@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from streamer.config import Recheck
 from streamer.model import Progress, Window
 
-SLICE_EVENTS = 2000
+SLICE_EVENTS = 1500
 """What a slice of a long range should hold."""
 MAX_WINDOW_EVENTS = 10_000
 """A walk that finds more gives up, and its window is split."""

@@ -9,7 +9,7 @@ import pytest
 
 from streamer.config import SourceOptions
 from streamer.errors import ConfigError, RetryableError
-from streamer.intake import Intake
+from streamer.intake import Allowance, Intake
 from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.model import Entry, EventId, Progress, Seq, SourceName, decode_envelope
 from streamer.stop import Stop
@@ -38,7 +38,7 @@ class World:
             enrichers=[],
             telemetry=self.telemetry,
             stop=self.stop,
-            turns=asyncio.Semaphore(8),
+            allowance=Allowance(8),
             once=once,
             max_wait_s=0.001,
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from streamer import windows
-from streamer.intake import RangeWalk
+from streamer.intake import Allowance, Prepared, RangeWalk
 from streamer.model import Event, EventId, Window
 from streamer.ports import WindowTooLarge
 from streamer.stop import Stop
@@ -40,10 +40,20 @@ class World:
             return WindowTooLarge(found[len(found) // 2].effective_at)
         return found
 
-    async def consume(self, window: Window, events: Sequence[Event]) -> None:
+    async def store(self, window: Window, prepared: Prepared | None) -> None:
+        assert prepared is not None
         self.windows.append(window)
-        self.consumed += sorted(events, key=lambda e: e.effective_at)
+        self.consumed += sorted(prepared.events, key=lambda e: e.effective_at)
         await asyncio.sleep(0)
+
+
+async def prepare(events: Sequence[Event]) -> Prepared:
+    return Prepared(events, [])
+
+
+async def nothing(_: Window) -> list[Event]:
+    await asyncio.sleep(0)
+    return []
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -52,14 +62,20 @@ async def test_all_is_consumed_once_and_in_order(seed: int) -> None:
     chance = random.Random(seed)
     density = sorted({chance.randrange(50_000): chance.choice([1, 5, 400, 6000, 12_000]) for _ in range(25)}.items())
     world = World(seed, density)
-    walk = RangeWalk(0, 50_000, chance.randint(1, 8), world.walk, world.consume, Stop())
+    allowance = Allowance(chance.randint(1, 8))
+    whole = Window(0, 50_000)
+    walk = RangeWalk(whole, allowance, walk=world.walk, prepare=prepare, store=world.store, stop=Stop())
     assert await walk.run() is True
+    assert allowance.events == 0
     assert [(e.effective_at, e.id) for e in world.consumed] == [(e.effective_at, e.id) for e in world.events]
     assert [w.start for w in world.windows] == [0, *(w.end for w in world.windows[:-1])]
 
 
+LONG = Window(0, 10**9)
+
+
 async def test_walkers_really_work_at_once_but_not_too_far_ahead() -> None:
-    """Goal: concurrency that is bounded; method: a first window that never ends until the others wait for it."""
+    """Goal: concurrency that is bounded; method: a first window that does not end until the others wait for it."""
     release = asyncio.Event()
     started: list[int] = []
 
@@ -67,56 +83,71 @@ async def test_walkers_really_work_at_once_but_not_too_far_ahead() -> None:
         started.append(window.start)
         if window.start == 0:
             await release.wait()
-        await asyncio.sleep(0)
-        return []
+        return [event(window.start, n) for n in range(windows.SLICE_EVENTS)]
 
-    async def consume(_: Window, __: Sequence[Event]) -> None:
-        pass
+    async def store(_: Window, __: Prepared | None) -> None:
+        if started[-1] > 10_000_000:
+            stop.set()
 
-    task = asyncio.create_task(RangeWalk(0, 10**9, 4, walk, consume, Stop()).run())
+    stop = Stop()
+    walking = RangeWalk(LONG, Allowance(4), walk=walk, prepare=prepare, store=store, stop=stop)
+    task = asyncio.create_task(walking.run())
     while len(started) < 6:
         await asyncio.sleep(0)
     for _ in range(200):
         await asyncio.sleep(0)
     assert len(started) == 6, "one window for each of four walkers and two that wait"
     release.set()
-    assert await task is True
+    assert await task is False
 
 
-async def test_walkers_wait_for_a_slow_consumer() -> None:
-    """Goal: memory stays bounded while the journal is slow; method: a first window that is consumed for ever."""
+async def test_walkers_wait_for_a_slow_journal() -> None:
+    """Goal: memory stays bounded while nothing can be stored; method: a store that takes for ever."""
     release = asyncio.Event()
     started: list[int] = []
+    stop = Stop()
 
     async def walk(window: Window) -> list[Event]:
         started.append(window.start)
-        await asyncio.sleep(0)
-        return []
+        return [event(window.start, n) for n in range(windows.SLICE_EVENTS)]
 
-    async def consume(_: Window, __: Sequence[Event]) -> None:
+    async def store(_: Window, __: Prepared | None) -> None:
         await release.wait()
+        stop.set()
 
-    task = asyncio.create_task(RangeWalk(0, 10**9, 4, walk, consume, Stop()).run())
-    for _ in range(500):
+    walking = RangeWalk(LONG, Allowance(4), walk=walk, prepare=prepare, store=store, stop=stop)
+    task = asyncio.create_task(walking.run())
+    for _ in range(1000):
         await asyncio.sleep(0)
-    assert len(started) == 6
+    assert len(started) == 4 + 2 + 2, "the allowance, one that is stored and one that is prepared"
     release.set()
-    assert await task is True
+    assert await task is False
+
+
+async def test_a_listing_goes_on_while_another_uses_up_the_allowance() -> None:
+    """The window that is next is always given out; method: an allowance that is used up, a whole range to walk."""
+    allowance = Allowance(2)
+    allowance.events = allowance.limit
+    stored: list[Window] = []
+
+    async def store(window: Window, _: Prepared | None) -> None:
+        stored.append(window)
+
+    walking = RangeWalk(Window(0, 10**6), allowance, walk=nothing, prepare=prepare, store=store, stop=Stop())
+    assert await walking.run() is True
+    assert stored[-1].end == 10**6
 
 
 async def test_stop_ends_it_and_says_so() -> None:
-    """A stop leaves between windows; method: stop while the third is consumed."""
+    """A stop leaves between windows; method: stop while the third is stored."""
     stop, seen = Stop(), 0
 
-    async def walk(_: Window) -> list[Event]:
-        await asyncio.sleep(0)
-        return []
-
-    async def consume(_: Window, __: Sequence[Event]) -> None:
+    async def store(_: Window, __: Prepared | None) -> None:
         nonlocal seen
         seen += 1
         if seen == 3:
             stop.set()
 
-    assert await RangeWalk(0, 10**9, 3, walk, consume, stop).run() is False
-    assert seen == 3
+    walking = RangeWalk(LONG, Allowance(3), walk=nothing, prepare=prepare, store=store, stop=stop)
+    assert await walking.run() is False
+    assert 3 <= seen <= 5
