@@ -4,16 +4,18 @@ All times are Unix seconds of upstream's clock; windows are half-open.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streamer.config import Recheck
 from streamer.model import Progress, Window
 
-SLICE_EVENTS = 1500
+SLICE_EVENTS = 1000
 """What a slice of a long range should hold."""
-MAX_WINDOW_EVENTS = 10_000
+MAX_WINDOW_EVENTS = 4000
 """A walk that finds more gives up, and its window is split."""
+DENSITIES = 4
 FIRST_SLICE_S = 3600
 LONGEST_SLICE_S = 30 * 86_400
 
@@ -77,6 +79,8 @@ class Slicer:
     position: int
     end: int
     width_s: int = FIRST_SLICE_S
+    _densities: deque[float] = field(default_factory=lambda: deque(maxlen=DENSITIES))
+    """Events a second in the last slices."""
     _again: list[tuple[int, int]] = field(default_factory=list)
     """Parts of windows that were too large: a heap of (start, end)."""
 
@@ -91,11 +95,12 @@ class Slicer:
         return Window(start, self.position)
 
     def found(self, window: Window, events: int) -> None:
-        """Next slices as wide as this one would have had to be, changing at most fourfold a time."""
+        """Next slices as wide as the densest of the last few would have had to be, at most twice as wide as this one."""
         assert window.end is not None
         width = window.end - window.start
-        wanted = width * SLICE_EVENTS / events if events else width * 4
-        self.width_s = int(min(max(wanted, width / 4, 1), width * 4, LONGEST_SLICE_S))
+        self._densities.append(events / width)
+        wanted = SLICE_EVENTS / max(max(self._densities), 1e-9)
+        self.width_s = int(min(max(wanted, 1), width * (2 if events else 4), LONGEST_SLICE_S))
 
     def too_large(self, window: Window, median: int) -> None:
         """Split it where half of what was seen lies on each side, and ask for narrower slices from now on."""

@@ -40,7 +40,7 @@ PRAGMA busy_timeout = 10000;
 PRAGMA foreign_keys = ON;
 PRAGMA wal_autocheckpoint = 2000;
 PRAGMA journal_size_limit = 67108864;
-PRAGMA cache_size = -8192;
+PRAGMA cache_size = -2048;
 PRAGMA temp_store = MEMORY;
 """
-"""16 MiB of log before a checkpoint, at most 64 MiB kept; 8 MiB of page cache."""
+"""16 MiB of log before a checkpoint, at most 64 MiB kept; 2 MiB of page cache."""
