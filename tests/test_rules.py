@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
@@ -17,8 +17,9 @@ from streamer.catalog import TYPES, lookup
 from streamer.decode import decode_event, to_envelope
 from streamer.enrich.rules import RuleEngine, RuleSet, builtin_text, load_rules
 from streamer.enrich.rules.conditions import compile_pattern
+from streamer.enrich.rules.loading import RULE_KEYS, TEST_EVENT_KEYS
 from streamer.enrich.rules.memories import MAX_ENTRIES, MAX_KEYS, MAX_VALUES, Bursts, Habits, Novelties
-from streamer.enrich.rules.rule import Count, FirstSeen, Sequence, UnusualHour
+from streamer.enrich.rules.rule import Compound, Count, FirstSeen, Operator, Sequence, UnusualHour
 from streamer.errors import ConfigError
 from streamer.model import LISTINGS, Envelope, SourceName, from_epoch
 from streamer.ports import Enricher
@@ -169,6 +170,17 @@ def test_the_simulators_story_raises_exactly_these(seed: int) -> None:
         for name in envelope.rules:
             raised[name][envelope.type] += 1
     assert {name: dict(types) for name, types in raised.items()} == STORY
+
+
+@pytest.mark.parametrize("first", LISTINGS)
+def test_listings_that_catch_up_one_after_the_other_tell_the_same_story(first: str) -> None:
+    """Goal: how far the other listing has come changes nothing. Method: a whole month of one listing, then of the other; the story's rules, and none for a quiet company."""
+    story = sorted(told(profile="story"), key=lambda envelope: envelope.listing != first)
+    engine = BUILTIN.engine()
+    assert {name for envelope in story if matches(engine, envelope) for name in envelope.rules} == set(STORY)
+    quiet = sorted(told(profile="quiet"), key=lambda envelope: envelope.listing != first)
+    engine = BUILTIN.engine()
+    assert [envelope.rules for envelope in quiet if matches(engine, envelope)] == []
 
 
 @pytest.mark.parametrize(("seed", "events"), [(1, 2000), (2, 2000), (3, 10_000)])
@@ -423,7 +435,7 @@ rules:
 @settings(deadline=None)
 def test_novelty_is_a_value_that_was_away(steps: list[tuple[int, int]]) -> None:
     """Goal: a new value after the time of learning, and one that was away for the time of memory, are new; others are not. Method: against a list of everything."""
-    novelties, seen, now = Novelties(FirstSeen(("a",), ("b",), 5, 9)), [], 100
+    novelties, seen, now = Novelties(FirstSeen(("a",), "b", 5, 9)), [], 100
     for step, value in steps:
         now += step
         known = any(v == value and now - at <= 9 for at, v in seen)
@@ -459,7 +471,7 @@ def test_memory_is_bounded() -> None:
     """Goal: an attacker who invents keys and values fills no memory. Method: far more keys and values than the limits; the newest stay."""
     bursts = Bursts(Count(("a",), 60, 5))
     wide = Bursts(Sequence(BUILTIN.rules[0].match, ("a",), 60, 100))
-    novelties, habits = Novelties(FirstSeen(("a",), ("b",), 1, 1000)), Habits(UnusualHour(("a",), 1, 10**9, 1, 1))
+    novelties, habits = Novelties(FirstSeen(("a",), "b", 1, 1000)), Habits(UnusualHour(("a",), 1, 10**9, 1, 1))
     for number in range(MAX_KEYS + 500):
         key = (f"k{number}",)
         bursts.remember(key, "v", number)
@@ -642,3 +654,23 @@ def test_a_rule_whose_test_fails_says_which_event() -> None:
         "line 9: event 2 (scim.disabled) should match and does not",
     )
     assert "line 10" in wrong.problems[2]
+
+
+# --- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_every_rule_operator_key_and_example() -> None:
+    """Goal: docs/rules.md tells what there is. Method: each built-in rule with its severity in a row, every operator and key in backquotes, and its example loads and passes."""
+    page = (Path(__file__).parents[1] / "docs/rules.md").read_text("utf-8")
+    for rule in BUILTIN.rules:
+        assert re.search(rf"^\| `{rule.name}` \| {rule.severity} \|.*{re.escape(rule.title)} \(", page, re.MULTILINE), (
+            rule
+        )
+    named = set(re.findall(r"`([a-z_]+)`", page))
+    assert set(get_args(Operator)) | set(get_args(Compound)) <= named
+    assert {"key", "within", "at_least", "distinct", "first", "value", "learning", "memory", "distance"} <= named
+    assert set(RULE_KEYS) | set(TEST_EVENT_KEYS) <= named
+    example = re.search(r"```yaml\n# rules.yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    own = [result for result in rules_of(example[1]).run_tests(decode) if result.rule == "admin-from-elsewhere"]
+    assert [result.problems for result in own] == [()]

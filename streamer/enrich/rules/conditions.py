@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, assert_never
 from zoneinfo import ZoneInfo
 
-from streamer.enrich.rules.fields import View, as_text, getter
+from streamer.enrich.rules.fields import Getter, View, as_text, getter
 from streamer.enrich.rules.rule import Condition, Group, Hours, Test
 
 Predicate = Callable[[View], bool]
@@ -41,6 +41,8 @@ def _compile_test(test: Test) -> Predicate:
     if test.operator == "exists":
         wanted = test.values[0]
         return lambda view: _is_there(get(view)) is wanted
+    if test.operator in ("equals", "in"):
+        return _is_one_of(get, frozenset(as_text(value) for value in test.values))
     passes = _passes(test)
 
     def check(view: View) -> bool:
@@ -50,6 +52,22 @@ def _compile_test(test: Test) -> Predicate:
         if type(value) is list:
             return any(passes(item) for item in value if item is not None)
         return passes(value)
+
+    return check
+
+
+def _is_one_of(get: Getter, members: frozenset[str]) -> Predicate:
+    """Written out, because rules ask this most, and of nearly every event."""
+
+    def check(view: View) -> bool:
+        value = get(view)
+        if type(value) is str:
+            return value.casefold() in members
+        if value is None:
+            return False
+        if type(value) is list:
+            return any(_text(item) in members for item in value if item is not None)
+        return _text(value) in members
 
     return check
 
@@ -65,9 +83,6 @@ def _passes(test: Test) -> _Passes:
     operator, values = test.operator, test.values
     texts = tuple(as_text(value) for value in values)
     match operator:
-        case "equals" | "in":
-            members = frozenset(texts)
-            return lambda value: _text(value) in members
         case "like":
             patterns = tuple(compile_pattern(text) for text in texts)
             return lambda value: any(fits(_text(value)) for fits in patterns)
@@ -85,8 +100,8 @@ def _passes(test: Test) -> _Passes:
         case "outside_hours":
             assert test.hours is not None
             return _outside(test.hours)
-        case "exists":
-            raise ValueError("exists asks for the field, not for a value")
+        case "equals" | "in" | "exists":
+            raise ValueError(f"{operator} is compiled by itself")
     assert_never(operator)
 
 

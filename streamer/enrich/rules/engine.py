@@ -123,7 +123,7 @@ class RuleEngine:
                 self._add(rule, sequence.first, partial(_noted, _where(sequence.first), key, bursts))
             case FirstSeen() as novelty:
                 known = self._remembered(rule, Novelties(novelty))
-                self._add(rule, rule.match, partial(_new, where, _key(novelty.key), _key(novelty.value), known))
+                self._add(rule, rule.match, partial(_new, where, _key(novelty.key), getter(novelty.value), known))
             case UnusualHour() as hour:
                 habits = self._remembered(rule, Habits(hour))
                 self._add(rule, rule.match, partial(_unusual, where, _key(hour.key), habits))
@@ -183,11 +183,10 @@ def _followed(where: Predicate, key_of: _KeyOf, bursts: Bursts, view: View) -> b
     return where(view) and (key := key_of(view)) is not None and bursts.preceded(key, view.seconds)
 
 
-def _new(where: Predicate, key_of: _KeyOf, value_of: _KeyOf, known: Novelties, view: View) -> bool:
-    if not where(view) or (key := key_of(view)) is None or (value := value_of(view)) is None:
+def _new(where: Predicate, key_of: _KeyOf, value_of: Getter, known: Novelties, view: View) -> bool:
+    if not where(view) or (value := first(value_of(view))) is None or (key := key_of(view)) is None:
         return False
-    # The source is a part of every key; of a value it says nothing.
-    return known.is_new(key, "\x1f".join(value[1:]), view.seconds)
+    return known.is_new(key, as_text(value), view.seconds)
 
 
 def _unusual(where: Predicate, key_of: _KeyOf, habits: Habits, view: View) -> bool:
@@ -205,6 +204,8 @@ def _id_of(view: View) -> Any:
 def _key(paths: tuple[str, ...]) -> _KeyOf:
     """The source and the fields; None where one of them is not there."""
     getters = tuple(getter(path) for path in paths)
+    if len(getters) == 1:
+        return partial(_single_key, getters[0])
 
     def key_of(view: View) -> tuple[str, ...] | None:
         found = [cast("str", view.envelope.source)]
@@ -216,3 +217,8 @@ def _key(paths: tuple[str, ...]) -> _KeyOf:
         return tuple(found)
 
     return key_of
+
+
+def _single_key(get: Getter, view: View) -> tuple[str, ...] | None:
+    value = first(get(view))
+    return None if value is None else (view.envelope.source, as_text(value))

@@ -1,13 +1,14 @@
 """Dotted paths into an envelope, compiled to functions. A list on the way is entered: the path then means all of its items."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 import orjson
 
 from streamer.enrich.rules.document import did_you_mean
-from streamer.model import EPOCH, Actor, Envelope, Geo, Project
+from streamer.model import Actor, Envelope, Geo, Project
 
 TIMES = frozenset({"time", "observed_at"})
 _PLAIN = ("id", "source", "listing", "type", "family", "action", "known", "late", "outcome", "severity", "tags")
@@ -51,7 +52,7 @@ class View:
     def seconds(self) -> int:
         """The event's time, in Unix seconds."""
         if self._seconds < 0:
-            self._seconds = int((self.envelope.time - EPOCH).total_seconds())
+            self._seconds = int(self.envelope.time.timestamp())
         return self._seconds
 
 
@@ -100,11 +101,11 @@ def getter(path: str) -> Getter:
         case ["targets", name]:
             return lambda view: [getattr(target, name) for target in view.envelope.targets]
         case ["actor", "geo", name]:
-            return lambda view: _of(_of(view.envelope.actor, "geo"), name)
+            return _under(_under(attrgetter("envelope.actor"), "geo"), name)
         case ["actor" | "project" as part, name]:
-            return lambda view: _of(getattr(view.envelope, part), name)
+            return _under(attrgetter(f"envelope.{part}"), name)
         case [name]:
-            return lambda view: getattr(view.envelope, name)
+            return attrgetter(f"envelope.{name}")
     raise ValueError(f"{path!r} was not checked")
 
 
@@ -112,8 +113,14 @@ def _steps(path: str) -> list[str]:
     return [step.removesuffix("[]") for step in path.split(".")]
 
 
-def _of(struct: Any, name: str) -> Any:
-    return None if struct is None else getattr(struct, name)
+def _under(outer: Getter, name: str) -> Getter:
+    inner = attrgetter(name)
+
+    def get(view: View) -> Any:
+        struct = outer(view)
+        return None if struct is None else inner(struct)
+
+    return get
 
 
 def _walk(value: Any, steps: list[str], at: int) -> Any:

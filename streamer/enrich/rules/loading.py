@@ -68,6 +68,16 @@ _COMPOUNDS: tuple[str, ...] = get_args(Compound)
 _ONE_VALUE = frozenset({"equals", "gt", "gte", "lt", "lte", "exists"})
 _NUMBERS = frozenset({"gt", "gte", "lt", "lte"})
 _MEMORIES = ("count", "sequence", "first_seen", "unusual_hour")
+RULE_KEYS = (
+    *("name", "title", "match"),
+    *("description", "reference", "attack", "severity", "lower_to", "tags", *_MEMORIES, "tests"),
+)
+"""The first three are required."""
+TEST_EVENT_KEYS = (
+    "type",
+    *("match", "payload", "actor", "project", "id", "effective_at", "after", "times", "every", "envelope"),
+)
+"""The first is required."""
 _NOTHING = Match(("*",))
 
 Lists = Mapping[str, tuple[Value, ...]]
@@ -145,11 +155,7 @@ class _Reading:
 
     def rule(self, node: Node) -> Rule:
         note = self._mistakes
-        keys = note.keys(
-            node,
-            ("name", "title", "match"),
-            ("description", "reference", "attack", "severity", "lower_to", "tags", *_MEMORIES, "tests"),
-        )
+        keys = note.keys(node, RULE_KEYS[:3], RULE_KEYS[3:])
         severity, lowers = self._severity(keys)
         return Rule(
             name=note.read(keys.get("name"), _name, ""),
@@ -302,7 +308,7 @@ class _Reading:
         keys = note.keys(node, ("value",), ("key", "learning", "memory"))
         return FirstSeen(
             self._key(keys.get("key")),
-            self._key(keys.get("value")),
+            note.read(keys.get("value"), _path, "id"),
             note.read(keys.get("learning"), duration(0, MAX_MEMORY_S), 7 * DAY_S),
             note.read(keys.get("memory"), duration(1, MAX_MEMORY_S), 90 * DAY_S),
         )
@@ -339,11 +345,7 @@ class _Reading:
     def _test_events(self, node: Node) -> list[TestEvent]:
         """One entry may stand for several events."""
         note = self._mistakes
-        keys = note.keys(
-            node,
-            ("type",),
-            ("match", "payload", "actor", "project", "id", "effective_at", "after", "times", "every", "envelope"),
-        )
+        keys = note.keys(node, TEST_EVENT_KEYS[:1], TEST_EVENT_KEYS[1:])
         kind = note.read(keys.get("type"), text, "")
         record: dict[str, Any] = {"type": kind}
         record.update((key, keys[key].plain()) for key in ("id", "actor", "project") if key in keys)

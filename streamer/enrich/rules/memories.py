@@ -143,7 +143,8 @@ class Novelties:
         last = known.values.get(value)
         if last is None or at > last:
             known.values[value] = at
-        known.since = min(known.since, at)
+        if at < known.since:
+            known.since = at
         if last is not None:
             return at - last > self.memory_s and at - known.since >= self.learning_s
         if len(known.values) > self.most_values:

@@ -85,8 +85,8 @@ class FirstSeen(msgspec.Struct, frozen=True):
     """A value that was not there before for the key."""
 
     key: tuple[str, ...]
-    """None: one memory for the whole source."""
-    value: tuple[str, ...]
+    """Empty: one memory for the whole source."""
+    value: str
     learning_s: int
     """From a key's first event on, during which values are only learned."""
     memory_s: int

@@ -64,7 +64,7 @@ def to_sigma(rule: Rule) -> str:
 def _detection(match: Match) -> dict[str, Any]:
     selections: dict[str, Any] = {}
     # Types are patterns in both languages, with the same wildcard.
-    types = list(match.types)
+    types = [_pattern(pattern) for pattern in match.types]
     selections["type"] = {"type": types[0] if len(types) == 1 else types}
     condition = "type"
     if match.where is not None:
@@ -97,11 +97,15 @@ def _grouped(group: Group, parts: list[str]) -> str:
 
 
 def _selection(test: Test) -> dict[str, Any]:
-    plain = test.operator not in ("equals", "in", "contains", "startswith", "endswith")
-    values = [value if plain or not isinstance(value, str) else _literal(value) for value in test.values]
+    written = _pattern if test.operator == "like" else _literal
+    values = [written(value) if isinstance(value, str) and test.operator != "cidr" else value for value in test.values]
     return {test.path.replace("[]", "") + _MODIFIERS.get(test.operator, ""): values[0] if len(values) == 1 else values}
 
 
 def _literal(value: str) -> str:
-    """Without wildcards: Sigma would read `*` and `?` as such."""
-    return value.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
+    return _pattern(value).replace("*", "\\*")
+
+
+def _pattern(value: str) -> str:
+    """`*` is the only wildcard here; Sigma has `?` too."""
+    return value.replace("\\", "\\\\").replace("?", "\\?")
