@@ -1,6 +1,7 @@
 """`python -m bench`: every benchmark, one after the other."""
 
-from bench import archive, pipeline
+from bench import archive, formats, pipeline
 
+formats.main()
 pipeline.main()
 archive.main()

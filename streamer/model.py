@@ -62,7 +62,7 @@ class Progress(msgspec.Struct, frozen=True):
     """For each recheck of the configuration, in its order: the Unix second up to which it has been walked again."""
 
 
-class Geo(msgspec.Struct, omit_defaults=True):
+class Geo(msgspec.Struct, omit_defaults=True, gc=False):
     country: str | None = None
     region: str | None = None
     city: str | None = None
@@ -72,7 +72,7 @@ class Geo(msgspec.Struct, omit_defaults=True):
     longitude: float | None = None
 
 
-class Actor(msgspec.Struct, omit_defaults=True):
+class Actor(msgspec.Struct, omit_defaults=True, gc=False):
     """Who did it. A field that is absent is not known."""
 
     type: str | None = None
@@ -90,12 +90,12 @@ class Actor(msgspec.Struct, omit_defaults=True):
     geo: Geo | None = None
 
 
-class Project(msgspec.Struct, omit_defaults=True):
+class Project(msgspec.Struct, omit_defaults=True, gc=False):
     id: str | None = None
     name: str | None = None
 
 
-class Target(msgspec.Struct, omit_defaults=True):
+class Target(msgspec.Struct, omit_defaults=True, gc=False):
     """Something that was acted on."""
 
     type: str
@@ -106,7 +106,7 @@ class Target(msgspec.Struct, omit_defaults=True):
 NO_DETAILS = msgspec.Raw(b"null")
 
 
-class Envelope(msgspec.Struct, kw_only=True):
+class Envelope(msgspec.Struct, kw_only=True, gc=False):
     """An event and what we know about it: made once, before the journal; the public schema `streamer.envelope/1`.
 
     Enrichers fill it in place; from the journal on it is bytes and does not change.
@@ -177,10 +177,14 @@ class Record:
     def __init__(self, seq: Seq, line: bytes) -> None:
         self.seq = seq
         self.line = line
+        self._envelope: Envelope | None = None
 
-    @cached_property
+    @property
     def envelope(self) -> Envelope:
-        return decode_envelope(self.line)
+        # Not a cached_property: its lock costs a fifth of the decoding.
+        if self._envelope is None:
+            self._envelope = decode_envelope(self.line)
+        return self._envelope
 
     @cached_property
     def tree(self) -> dict[str, Any]:

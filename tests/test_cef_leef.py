@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -207,6 +208,18 @@ def test_leef_keys_that_ibm_has_predefined_hold_what_it_means() -> None:
             assert not attributes[key].get("limits", "").isdigit() or len(pairs[key]) <= int(attributes[key]["limits"])
         seen |= pairs.keys()
     assert {"cat", "devTime", "sev", "src", "usrName", "accountName", "role", "resource", "groupID"} <= seen
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    """Goal: who writes a parser finds every key. Method: all keys of all records, and the page about the formats."""
+    page = Path(__file__).resolve().parents[1].joinpath("docs", "formats.md").read_text("utf-8")
+    cef_page, leef_page = page.split("## CEF")[1].split("## LEEF")
+    for record in every_type.all_records():
+        for key in parse_cef(CEF.encode(record).decode()).pairs:
+            plain_key = key.removesuffix("Label")
+            assert f"`{plain_key}`" in cef_page or re.fullmatch(r"cs[1-6]", plain_key)
+        for key in parse_leef(LEEF.encode(record).decode()).pairs:
+            assert f"`{key}`" in leef_page
 
 
 def test_injection() -> None:

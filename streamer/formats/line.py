@@ -99,6 +99,8 @@ def sentence(subject: Subject) -> str:
 
 def visible(text: str, limit: int = MAX_NAME) -> str:
     """At most `limit` characters, all of them printable; those of `text` that are not are shown as their numbers."""
+    if len(text) <= limit and text.isprintable():
+        return text
     shown = text[: limit + 1]
     if not shown.isprintable():
         shown = "".join([c if c.isprintable() else _number(c) for c in shown])

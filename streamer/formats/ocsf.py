@@ -174,13 +174,12 @@ def _endpoint(actor: Actor) -> Part:
             endpoint["ip"] = actor.ip if len(actor.ip) < _LONGEST_IP else ipaddress.ip_address(actor.ip).compressed
     if actor.geo is not None:
         _add_geography(endpoint, actor.geo)
-    prints = [
-        {"algorithm_id": OCSF_OTHER, "algorithm": name, "value": value}
-        for name, value in (("JA3", actor.ja3), ("JA4", actor.ja4))
-        if value
-    ]
-    if prints:
-        endpoint["fingerprints"] = prints
+    if actor.ja3 or actor.ja4:
+        endpoint["fingerprints"] = [
+            {"algorithm_id": OCSF_OTHER, "algorithm": name, "value": value}
+            for name, value in (("JA3", actor.ja3), ("JA4", actor.ja4))
+            if value
+        ]
     if endpoint and not actor.ip:
         endpoint["name"] = _UNKNOWN
     return endpoint
