@@ -260,13 +260,16 @@ class FileSink:
         lines = b"\n".join([*(m.body for m in batch.messages), b""])
         with self._busy, map_errors(self._where, self._path):
             try:
-                if self._fd is not None and (self._has_moved() or self._rotated(len(lines))):
-                    self._close()
+                if self._fd is not None and self._has_moved():
+                    self._leave()
                 if self._fd is None:
                     self._open(lines)
+                if self._rotated(len(lines)):
+                    self._leave()
+                    self._open(lines)
                 self._append(lines)
-            except OSError:
-                self._take_back()
+            except OSError:  # begin again from the name and the mark
+                self._close()
                 raise
             bookmark: Bookmark = msgspec.to_builtins(self._mark)
             return bookmark
@@ -280,12 +283,13 @@ class FileSink:
             now = self._path.stat()
         except FileNotFoundError:
             return True
-        if (now.st_dev, now.st_ino) != (self._device, self._mark.inode):
-            return True
-        if now.st_size > self._mark.length:
-            self._mark = None  # nothing of ours can be torn here: these are somebody's bytes, to be kept
-            return True
-        return now.st_size < self._mark.length
+        here = (self._device, self._mark.inode, self._mark.length)
+        return (now.st_dev, now.st_ino, now.st_size) != here
+
+    def _leave(self) -> None:
+        """While it stood open, nothing of ours was torn: what else the file holds now is somebody's, and never to be cut off."""
+        self._mark = None
+        self._close()
 
     def _open(self, lines: bytes) -> None:
         """Stand at the mark, what is torn behind it cut off; or Repositioned, at the end of what is there."""
@@ -313,33 +317,35 @@ class FileSink:
     def _cut(self, fd: int, path: Path, mark: Mark, lines: bytes) -> bool:
         """Cut off what is torn. False, and nothing is touched, if the file is not the bookmarked one.
 
-        It is known by what stands in it, so that it stays the same when it is copied to another disk; one that was empty is known by
-        what we were about to write there.
+        It is known by what stands in it, so that it stays the same when it is copied to another disk. One that was empty is known by its
+        inode, which may have been given to somebody else's file since: what stands there must be what we are about to write.
         """
-        size = os.fstat(fd).st_size
-        if size < mark.length or zlib.crc32(_last_bytes(fd, mark.length)) != mark.crc:
+        now = os.fstat(fd)
+        if now.st_size < mark.length or zlib.crc32(_last_bytes(fd, mark.length)) != mark.crc:
             return False
-        torn = size - mark.length
+        torn = now.st_size - mark.length
         if torn > self._most_torn:
             raise ConfigError(
                 f"{self._where}: {path} has {torn} bytes more than were acknowledged, which is more than a batch: the state folder is "
                 "older than the file; bring back the newer state, or move the file away"
             )
-        if mark.length == 0 and not is_torn(os.pread(fd, torn, 0), lines):
+        if mark.length == 0 and not (now.st_ino == mark.inode and is_torn(os.pread(fd, torn, 0), lines)):
             return False
         if torn:
             os.ftruncate(fd, mark.length)
         return True
 
     def _cut_moved(self, mark: Mark, lines: bytes) -> None:
-        """The bookmarked file was renamed within its folder before what is torn in it could be cut off."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(Path(mark.path).parent) as found:
-            for entry in found:
-                if entry.inode() != mark.inode or not entry.is_file(follow_symlinks=False):
-                    continue
-                fd = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC)
+        """The bookmarked file was renamed within its folder before what is torn in it could be cut off. Known by its inode as well, because
+        another sink may write the same lines next to it. Where it cannot be found or opened, its torn batch stays."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            with os.scandir(Path(mark.path).parent) as found:
+                paths = [e.path for e in found if e.inode() == mark.inode and e.is_file(follow_symlinks=False)]
+            for path in paths:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
                 try:
-                    self._cut(fd, Path(entry.path), mark, lines)
+                    with contextlib.suppress(ConfigError):  # it has grown: it is somebody else's now
+                        self._cut(fd, Path(path), mark, lines)
                 finally:
                     os.close(fd)
 
@@ -361,23 +367,25 @@ class FileSink:
         assert self._mark is not None
         if self._tail and not self._tail.endswith(b"\n"):  # others left their last line open
             lines = b"\n" + lines
-        left = memoryview(lines)
-        while left:
-            left = left[os.write(self._fd, left) :]
-        os.fdatasync(self._fd)
+        try:
+            left = memoryview(lines)
+            while left:
+                left = left[os.write(self._fd, left) :]
+            os.fdatasync(self._fd)
+        except OSError:
+            self._take_back(self._fd, self._mark.length)
+            raise
         self._tail = lines[-TAIL:] if len(lines) >= TAIL else (self._tail + lines)[-TAIL:]
         self._mark = msgspec.structs.replace(
             self._mark, length=self._mark.length + len(lines), crc=zlib.crc32(self._tail)
         )
 
-    def _take_back(self) -> None:
-        """After trouble: give back the room of a half-written batch, and begin again from the name and the mark. After a failed
-        fsync nobody knows what the kernel still holds, so nothing of the open file is relied on."""
-        if self._fd is not None and self._mark is not None:
-            with contextlib.suppress(OSError):
-                if os.fstat(self._fd).st_size > self._mark.length:
-                    os.ftruncate(self._fd, self._mark.length)
-        self._close()
+    def _take_back(self, fd: int, length: int) -> None:
+        """Give back the room of a half-written batch. After a failed fsync nobody knows what the kernel still holds, so nothing of
+        the open file is relied on: the next try opens it again."""
+        with contextlib.suppress(OSError):
+            if os.fstat(fd).st_size > length:
+                os.ftruncate(fd, length)
 
     def _close(self) -> None:
         if self._fd is not None:
