@@ -249,7 +249,6 @@ class Telemetry:
         self._names_missing = counter(
             "streamer_names_missing_total", "Things in events whose name was not known in time", "kind"
         )
-        self._name_missing: dict[str, Counter] = {}
         self._geoip_built = gauge("streamer_geoip_built_seconds", "Unix time at which the geography file was built")
 
     # --- listings ----------------------------------------------------------------------------------------------------
@@ -481,12 +480,10 @@ class Telemetry:
     def directory_lost(self, error: str) -> None:
         self.log.error("names of former runs are lost, they are learned anew", error=error)
 
-    def name_missing(self, kind: str) -> None:
-        """`kind`: from a closed list. On the path of every event, hence the memory of its counters."""
-        counter = self._name_missing.get(kind)
-        if counter is None:
-            counter = self._name_missing[kind] = self._names_missing.labels(kind)
-        counter.inc()
+    def names_missing(self, counts: Mapping[str, int]) -> None:
+        """`counts`: by kind, from a closed list of kinds."""
+        for kind, count in counts.items():
+            self._names_missing.labels(kind).inc(count)
 
     def geoip_read(self, built_at: float) -> None:
         self._geoip_failing = False

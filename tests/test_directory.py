@@ -18,18 +18,6 @@ from tests.records import FIRST_SECOND, SOURCE, envelope
 NOW = FIRST_SECOND + 10_000
 
 
-class Missing(list[str]):
-    """Remembers what was missing."""
-
-    def __call__(self, kind: str) -> None:
-        self.append(kind)
-
-
-def directory(max_things: int = 1000) -> tuple[Directory, Missing]:
-    missing = Missing()
-    return Directory(missing, max_things), missing
-
-
 def said(kind: str, identity: str, name: str | None = None, **more: Any) -> Sighting:
     return Sighting(kind=kind, id=identity, name=name, **more)
 
@@ -44,7 +32,7 @@ def event(*targets: Target, at: int = NOW, actor: Actor | None = None, project: 
 
 def test_all_ids_of_an_event_are_named() -> None:
     """Goal: actor, project, targets, principal, resource and role get names, the actor's role and key become labels. Method: one of each."""
-    known, missing = directory()
+    known = Directory()
     for one in (
         said("user", "user-1", "Ana Silva", email="ana@acme.example", role="owner"),
         said("service_account", "user-2", "build-bot"),
@@ -73,18 +61,19 @@ def test_all_ids_of_an_event_are_named() -> None:
     assert one.project == Project("proj_1", "Payments")
     assert one.actor == Actor("user", "user-1", "ana@acme.example", "Ana Silva", api_key_id="key_1")
     assert one.labels == {"actor_role": "owner", "api_key_name": "terraform"}
-    assert missing == []
+    assert known.take_missing() == {}
 
 
 def test_what_is_not_known_is_counted_and_goes_out_without() -> None:
     """Goal: an unknown id is no obstacle; only kinds that can be listed are counted. Method: an event of unknown ids."""
-    known, missing = directory()
+    known = Directory()
     one = event(
         Target("role", "role_1"), Target("session", "s"), Target("principal", "x"), Target("role", None),
         actor=Actor("service_account", "user-9", api_key_id="key_9"), project=Project("proj_9"),
     )  # fmt: skip
     known.enrich(one)
-    assert missing == ["service_account", "api_key", "project", "role", "principal"]
+    assert known.take_missing() == dict.fromkeys(["service_account", "api_key", "project", "role", "principal"], 1)
+    assert known.take_missing() == {}
     assert [target.name for target in one.targets] == [None] * 4
     assert one.labels == {}
     nobody = event()
@@ -95,7 +84,7 @@ def test_what_is_not_known_is_counted_and_goes_out_without() -> None:
 
 def test_upstreams_own_word_stands_and_teaches() -> None:
     """Goal: names in events are kept as they are and name later events. Method: an event with names, then the same ids alone."""
-    known, missing = directory()
+    known = Directory()
     first = event(
         Target("tunnel", "t_1", "Data centre"),
         actor=Actor("user", "user-1", "ana@acme.example"),
@@ -110,12 +99,12 @@ def test_upstreams_own_word_stands_and_teaches() -> None:
     assert [target.name for target in later.targets] == ["Data centre", "ana@acme.example"]
     assert later.project == Project("proj_1", "Payments")
     assert later.actor == Actor("user", "user-1", "ana@acme.example")
-    assert missing == ["user", "user"], "an address is no name"
+    assert known.take_missing() == {"user": 2}, "an address is no name"
 
 
 def test_the_newest_news_are_believed() -> None:
     """Goal: an old event that is read late renames nothing; a new one does; an old one fills gaps. Method: lists and events of different times."""
-    known, _ = directory()
+    known = Directory()
     known.teach(SOURCE, said("project", "p", "Payments 2"), NOW)
     old = event(Target("project", "p", "Payments"), at=NOW - 100)
     known.enrich(old)
@@ -131,7 +120,7 @@ def test_the_newest_news_are_believed() -> None:
 
 def test_an_event_of_the_future_is_not_believed_for_ever() -> None:
     """Goal: a wrong effective_at cannot freeze a name. Method: an event of the year 9999, then a list of an hour later."""
-    known, _ = directory()
+    known = Directory()
     known.enrich(event(Target("project", "p", "Wrong"), at=253_402_300_000))
     known.teach(SOURCE, said("project", "p", "Right"), NOW + 3600)
     found = known.find(SOURCE, "project", "p")
@@ -141,17 +130,17 @@ def test_an_event_of_the_future_is_not_believed_for_ever() -> None:
 
 def test_organizations_do_not_mix() -> None:
     """Goal: a source's names are its own. Method: the same id in two sources."""
-    known, missing = directory()
+    known = Directory()
     known.teach("other", said("role", "role_1", "Theirs"), NOW)
     one = event(Target("role", "role_1"))
     known.enrich(one)
     assert one.targets[0].name is None
-    assert missing == ["role"]
+    assert known.take_missing() == {"role": 1}
 
 
 def test_memory_is_bounded_and_the_longest_unseen_goes_first() -> None:
     """Goal: never more than the limit, and what was told of lately stays. Method: ten times the limit; some are told of again and again."""
-    known, _ = directory(max_things=100)
+    known = Directory(max_things=100)
     for number in range(1000):
         known.teach(SOURCE, said("user", f"user-{number}", f"Name {number}"), NOW + number * 60)
         if number % 30 == 0:
@@ -178,7 +167,7 @@ def test_memory_is_bounded_and_the_longest_unseen_goes_first() -> None:
 )
 def test_what_cannot_be_kept_is_not(thing: Sighting) -> None:
     """Goal: no id or name of any length gets into memory. Method: what is too long or empty, as news and as a change."""
-    known, _ = directory()
+    known = Directory()
     known.teach(SOURCE, thing, NOW)
     assert sum(known.counts(SOURCE).values()) == 0
     known.teach(SOURCE, said("user", "u", "Ana"), NOW)
@@ -203,7 +192,7 @@ def test_enriching_is_total(things: list[Target], actor: Actor, at: int) -> None
         assert name is None or after.name == name
 
 
-TOTAL, _ = directory()
+TOTAL = Directory()
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------------
@@ -221,7 +210,7 @@ async def saved(folder: Path, known: Directory) -> None:
 
 
 async def restored(folder: Path, lost: Lost | None = None, limit: int = 1000) -> Directory:
-    known, _ = directory()
+    known = Directory()
     async with open_directory_store(folder, Lost() if lost is None else lost) as store:
         known.restore(await store.load([SOURCE, "other"], limit))
     return known
@@ -229,7 +218,7 @@ async def restored(folder: Path, lost: Lost | None = None, limit: int = 1000) ->
 
 async def test_names_survive_a_restart(tmp_path: Path) -> None:
     """Goal: a deleted thing's name, first and last time are known after a restart. Method: save, change, save, restore."""
-    known, _ = directory()
+    known = Directory()
     for number in range(10):
         known.teach(
             SOURCE, said("user", f"u{number}", f"Náme {number}", email="a@b.example", role="owner"), NOW - number
@@ -251,7 +240,7 @@ async def test_names_survive_a_restart(tmp_path: Path) -> None:
 
 async def test_a_restart_keeps_the_newest_when_there_are_too_many(tmp_path: Path) -> None:
     """Goal: a smaller limit keeps what was seen last. Method: restore 3 of 10."""
-    known, _ = directory()
+    known = Directory()
     for number in range(10):
         known.teach(SOURCE, said("user", f"u{number}", "A"), NOW + number)
     await saved(tmp_path, known)
@@ -262,7 +251,7 @@ async def test_a_restart_keeps_the_newest_when_there_are_too_many(tmp_path: Path
 
 async def test_forgotten_things_leave_the_file(tmp_path: Path) -> None:
     """Goal: the file is as bounded as the memory. Method: many more things than the limit, saved in between."""
-    known, _ = directory(max_things=50)
+    known = Directory(max_things=50)
     for number in range(500):
         known.teach(SOURCE, said("user", f"u{number}", "A"), NOW + number)
         if number % 20 == 0:
@@ -290,7 +279,7 @@ async def test_a_damaged_file_costs_its_names_and_nothing_else(tmp_path: Path, d
 
 async def test_a_failed_save_is_tried_again(tmp_path: Path) -> None:
     """Goal: what could not be written is written later, with what came since. Method: another process holds the file for a while."""
-    known, _ = directory(max_things=10)
+    known = Directory(max_things=10)
     for number in range(11):
         known.teach(SOURCE, said("user", f"u{number}", "A"), NOW)
     async with open_directory_store(tmp_path, Lost()) as store:

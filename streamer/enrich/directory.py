@@ -5,7 +5,7 @@ month that is only being read now.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -126,21 +126,30 @@ class _Organization:
             self.put(key, known)
             self.unsaved.add(key)
             return known
-        said = (name or known.name, email or known.email, role or known.role)
-        if at < known.last_seen:  # old news fill gaps only
-            said = (known.name or name, known.email or email, known.role or role)
-        if said != (known.name, known.email, known.role) and _is_sane(key, *said):
-            known.name, known.email, known.role = said
+        if at < known.last_seen:
+            self._fill(key, known, name, email, role, at)
+            return known
+        if (
+            (name and name != known.name) or (email and email != known.email) or (role and role != known.role)
+        ) and _is_sane(key, name, email, role):
+            known.name, known.email, known.role = name or known.name, email or known.email, role or known.role
+            self.unsaved.add(key)
+        if at // HOUR_S > known.last_seen // HOUR_S:  # often enough to be written down, and to be kept longer
+            self.known[key] = self.known.pop(key)
+            self.unsaved.add(key)
+        known.last_seen = at
+        return known
+
+    def _fill(self, key: Key, known: Known, name: str | None, email: str | None, role: str | None, at: int) -> None:
+        """Old news: they fill gaps only."""
+        if ((name and not known.name) or (email and not known.email) or (role and not known.role)) and _is_sane(
+            key, name, email, role
+        ):
+            known.name, known.email, known.role = known.name or name, known.email or email, known.role or role
             self.unsaved.add(key)
         if at < known.first_seen:
             known.first_seen = at
             self.unsaved.add(key)
-        elif at > known.last_seen:
-            if at // HOUR_S > known.last_seen // HOUR_S:  # often enough to be written down, and to be kept longer
-                self.known[key] = self.known.pop(key)
-                self.unsaved.add(key)
-            known.last_seen = at
-        return known
 
     def find(self, kind: str, identity: str) -> Known | None:
         for one in _LOOKED_UP_AS.get(kind) or (kind,):
@@ -153,9 +162,9 @@ class _Organization:
 class Directory:
     """An Enricher, and where everything that it knows is put in."""
 
-    def __init__(self, missing: Callable[[str], None], max_things: int = MAX_THINGS) -> None:
-        """`missing` is told the kind (of LISTED_KINDS, or `principal`) of each thing in an event whose name is not known."""
-        self._missing, self._max_things = missing, max_things
+    def __init__(self, max_things: int = MAX_THINGS) -> None:
+        self._max_things = max_things
+        self._missing: dict[str, int] = {}
         self._organizations: dict[str, _Organization] = {}
 
     def _of(self, source: str) -> _Organization:
@@ -177,6 +186,11 @@ class Directory:
     def counts(self, source: str) -> Mapping[str, int]:
         """Things by kind; those that only events tell of are `other`."""
         return self._of(source).counts
+
+    def take_missing(self) -> Mapping[str, int]:
+        """So many things in events since the last call had no name that was known, by kind (of LISTED_KINDS, or `principal`)."""
+        taken, self._missing = self._missing, {}
+        return taken
 
     # --- what is kept ------------------------------------------------------------------------------------------------
 
@@ -210,7 +224,8 @@ class Directory:
     def enrich(self, envelope: Envelope, /) -> None:
         organization = self._of(envelope.source)
         # An event from the future must not be believed longer than one of now.
-        at = int(min(envelope.time, envelope.observed_at).timestamp())
+        time, observed_at = envelope.time, envelope.observed_at
+        at = int((time if time < observed_at else observed_at).timestamp())
         if envelope.actor is not None:
             self._name_actor(organization, envelope.actor, envelope.labels, at)
         if envelope.project is not None:
@@ -221,21 +236,26 @@ class Directory:
     def _name_actor(self, organization: _Organization, actor: Actor, labels: dict[str, str], at: int) -> None:
         if actor.id is not None:
             kind = "service_account" if actor.type == "service_account" else "user"
+            known = None
             if actor.email is not None:
-                organization.teach((kind, actor.id), None, actor.email, None, at)
-            known = organization.find(kind, actor.id)
+                known = organization.teach((kind, actor.id), None, actor.email, None, at)
+            if known is None or known.name is None:
+                known = organization.find(kind, actor.id)
             if known is not None:
                 actor.name, actor.email = actor.name or known.name, actor.email or known.email
                 if known.role is not None:
                     labels["actor_role"] = known.role
             if actor.name is None:
-                self._missing(kind)
+                self._miss(kind)
         if actor.api_key_id is not None:
             key = organization.find("api_key", actor.api_key_id)
             if key is not None and key.name is not None:
                 labels["api_key_name"] = key.name
             else:
-                self._missing("api_key")
+                self._miss("api_key")
+
+    def _miss(self, kind: str) -> None:
+        self._missing[kind] = self._missing.get(kind, 0) + 1
 
     def _name(self, organization: _Organization, kind: str, thing: Project | Target, at: int) -> None:
         if thing.id is None:
@@ -247,7 +267,7 @@ class Directory:
         if known is not None:
             thing.name = known.shown
         elif kind in _EXPECTED:
-            self._missing(kind)
+            self._miss(kind)
 
 
 def _counted_as(kind: str) -> str:

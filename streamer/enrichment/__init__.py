@@ -73,7 +73,7 @@ async def _open_directory(
     stack: AsyncExitStack, config: Config, refresh_s: float, telemetry: Telemetry, stop: Stop, made: Enrichment
 ) -> None:
     store = await stack.enter_async_context(open_directory_store(config.state, telemetry.directory_lost))
-    directory = made.directory = Directory(telemetry.name_missing)
+    directory = made.directory = Directory()
     try:
         directory.restore(await store.load(list(config.sources), MAX_THINGS))
     except RetryableError as error:
@@ -95,7 +95,8 @@ async def _keep(directory: Directory, store: DirectoryStore, telemetry: Telemetr
 
 
 async def _save(directory: Directory, store: DirectoryStore, telemetry: Telemetry) -> None:
-    """Write down what is new."""
+    """Write down what is new, and say what was missing."""
+    telemetry.names_missing(directory.take_missing())
     while changes := directory.take_changes(ROWS_A_SAVE):
         try:
             await store.save(changes)

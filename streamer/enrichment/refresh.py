@@ -86,6 +86,8 @@ class DirectoryRefresh:
         self._row = telemetry.directory_opened(source.name)
         self._pace = Pace()
         self._queue = deque[Reading]()
+        self._below: list[Reading] = []
+        """What comes to light while the queue is worked off."""
         self._asked = set[Reading]()
         self._read = Counter[str]()
         """Whole lists of this load, by name."""
@@ -116,12 +118,14 @@ class DirectoryRefresh:
                 await self._load(again)
 
     async def _load(self, readings: Sequence[Reading]) -> None:
-        """Read these lists; and where one of them shows projects, the lists of these."""
+        """Read these lists; then, where one of them showed projects, the lists of these."""
         began, self._requests = time.monotonic(), 0
         self._read.clear()
         self._asked = set(readings)
-        self._queue.extend(readings)
-        while self._queue and not self._stop.is_set():
+        self._below = list(readings)
+        while self._below and not self._stop.is_set():
+            self._queue.extend(self._below)
+            self._below.clear()
             async with asyncio.TaskGroup() as tasks:
                 for number in range(min(READERS, len(self._queue))):
                     tasks.create_task(self._reader(), name=f"directory reader {number}")
@@ -171,7 +175,7 @@ class DirectoryRefresh:
             below = (Reading(name, project) for project in page.projects for name in self._source.project_lists)
             fresh = [one for one in below if one not in self._asked]
             self._asked.update(fresh)
-            self._queue.extend(fresh)
+            self._below.extend(fresh)
             cursor = page.next
             if cursor is None:
                 self._read[reading.list] += 1
