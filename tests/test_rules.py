@@ -440,7 +440,7 @@ def test_novelty_is_a_value_that_was_away(steps: list[tuple[int, int]]) -> None:
         now += step
         known = any(v == value and now - at <= 9 for at, v in seen)
         expected = bool(seen) and not known and now - seen[0][0] >= 5
-        assert novelties.is_new(("k",), str(value), now) is expected
+        assert novelties.is_new(("k",), str(value), now, f"e{len(seen)}") is expected
         seen.append((now, value))
 
 
@@ -463,7 +463,7 @@ def test_an_unusual_hour_is_far_from_all_others(steps: list[int], distance: int)
             if now - at <= memory_s and min((at // 3600 - here) % 24, (here - at // 3600) % 24) <= distance
         ]
         expected = len(seen) >= 3 and now - seen[0] >= DAY_S and not near
-        assert habits.is_unusual(("k",), now) is expected
+        assert habits.is_unusual(("k",), now, f"e{len(seen)}") is expected
         seen.append(now)
 
 
@@ -476,13 +476,13 @@ def test_memory_is_bounded() -> None:
         key = (f"k{number}",)
         bursts.remember(key, "v", number)
         wide.remember(key, "v", number)
-        novelties.is_new(key, "v", number)
-        habits.is_unusual(key, number)
+        novelties.is_new(key, "v", number, "e")
+        habits.is_unusual(key, number, "e")
     assert len(bursts) == len(novelties) == len(habits) == MAX_KEYS
     assert len(wide) * wide.kept <= MAX_ENTRIES
     for number in range(1000):
         bursts.remember(("one",), str(number), number)
-        novelties.is_new(("one",), str(number), number)
+        novelties.is_new(("one",), str(number), number, "e")
     kept = dict(bursts.dump())[("one",)]
     assert [seen.at for seen in kept] == list(range(1000 - bursts.kept, 1000))
     assert len(dict(novelties.dump())[("one",)].values) == MAX_VALUES
@@ -532,6 +532,22 @@ def test_a_restart_changes_no_answer(company: list[Envelope], share: float) -> N
     assert first + list(verdicts(after, company[cut:])) == whole
     assert any(whole[cut:])
     assert after.keys()["new-country"] > 10
+
+
+def test_what_was_told_before_a_crash_is_told_again_with_the_same_answers(company: list[Envelope]) -> None:
+    """Goal: a crash between the rules and the journal costs no detection. Method: the story's last hours twice, through a state that has them already."""
+    tail = company[-400:]
+    engine = BUILTIN.engine()
+    list(verdicts(engine, company[:-400]))
+    told_first = list(verdicts(engine, tail))
+    again = BUILTIN.engine()
+    assert again.restore(engine.dump()) == []
+    told_again = list(verdicts(again, tail))
+    assert {"new-country", "login-after-failures", "credentials-burst"} <= {
+        name for names in told_first for name in names
+    }
+    for before, after in zip(told_first, told_again, strict=True):
+        assert set(before) <= set(after)
 
 
 def test_state_of_another_rule_or_time_is_not_taken() -> None:

@@ -186,11 +186,13 @@ def _followed(where: Predicate, key_of: _KeyOf, bursts: Bursts, view: View) -> b
 def _new(where: Predicate, key_of: _KeyOf, value_of: Getter, known: Novelties, view: View) -> bool:
     if not where(view) or (value := first(value_of(view))) is None or (key := key_of(view)) is None:
         return False
-    return known.is_new(key, as_text(value), view.seconds)
+    return known.is_new(key, as_text(value), view.seconds, view.envelope.id)
 
 
 def _unusual(where: Predicate, key_of: _KeyOf, habits: Habits, view: View) -> bool:
-    return where(view) and (key := key_of(view)) is not None and habits.is_unusual(key, view.seconds)
+    if not where(view) or (key := key_of(view)) is None:
+        return False
+    return habits.is_unusual(key, view.seconds, view.envelope.id)
 
 
 def _value(path: str | None) -> Getter:

@@ -115,14 +115,23 @@ class Bursts:
         return len(self._keys)
 
 
+class _Value(msgspec.Struct, array_like=True):
+    last: int
+    """When it was there last, in Unix seconds."""
+    new_in: str
+    """The id of the event that it was new in; empty where it was only learned."""
+
+
 class _Known(msgspec.Struct, array_like=True):
     since: int
-    values: dict[str, int]
-    """Value to the last time it was there; the least recently touched first."""
+    values: dict[str, _Value]
 
 
 class Novelties:
-    """The values that each key has had."""
+    """The values that each key has had.
+
+    An event that is told again, because a crash came between its rules and the journal, is as new as it was.
+    """
 
     def __init__(self, spec: FirstSeen) -> None:
         self.learning_s = spec.learning_s
@@ -131,25 +140,27 @@ class Novelties:
         self.most_keys = MAX_KEYS
         self._keys: OrderedDict[Key, _Known] = OrderedDict()
 
-    def is_new(self, key: Key, value: str, at: int) -> bool:
+    def is_new(self, key: Key, value: str, at: int, event_id: str) -> bool:
         """Remember; whether the key has been known for long enough, and this value of it not or not for long."""
         known = self._keys.get(key)
         if known is None:
-            self._keys[key] = _Known(at, {value: at})
+            self._keys[key] = _Known(at, {value: _Value(at, "")})
             if len(self._keys) > self.most_keys:
                 self._keys.popitem(last=False)
             return False
         self._keys.move_to_end(key)
-        last = known.values.get(value)
-        if last is None or at > last:
-            known.values[value] = at
         if at < known.since:
             known.since = at
-        if last is not None:
-            return at - last > self.memory_s and at - known.since >= self.learning_s
+        found = known.values.get(value)
+        if found is not None and at - found.last <= self.memory_s:
+            if at > found.last:
+                found.last = at
+            return found.new_in == event_id
+        new = at - known.since >= self.learning_s
+        known.values[value] = _Value(at, event_id if new else "")
         if len(known.values) > self.most_values:
-            del known.values[min(known.values, key=known.values.__getitem__)]
-        return at - known.since >= self.learning_s
+            del known.values[min(known.values, key=lambda name: known.values[name].last)]
+        return new
 
     def dump(self) -> Any:
         return list(self._keys.items())
@@ -167,6 +178,8 @@ class _Habit(msgspec.Struct, array_like=True):
     count: int
     hours: list[int]
     """For each hour of the day (UTC) the last time, in Unix seconds; -1: never."""
+    unusual_in: str = ""
+    """The id of the last event that was unusual, for when it is told again."""
 
 
 class Habits:
@@ -180,7 +193,7 @@ class Habits:
         self.most_keys = MAX_KEYS
         self._keys: OrderedDict[Key, _Habit] = OrderedDict()
 
-    def is_unusual(self, key: Key, at: int) -> bool:
+    def is_unusual(self, key: Key, at: int, event_id: str) -> bool:
         """Remember; whether the key is well known, and was never seen near this hour."""
         habit = self._keys.get(key)
         if habit is None:
@@ -201,7 +214,9 @@ class Habits:
             habit.hours[hour] = at
         habit.since = min(habit.since, at)
         habit.count += 1
-        return unusual
+        if unusual:
+            habit.unusual_in = event_id
+        return unusual or habit.unusual_in == event_id
 
     def _near(self, hours: list[int], hour: int, at: int) -> bool:
         oldest = at - self.memory_s
