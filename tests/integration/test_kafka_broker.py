@@ -58,11 +58,15 @@ def batch(*numbers: int) -> Batch:
 
 
 async def take(sink: Sink, batch: Batch) -> Bookmark | None:
-    """As the delivery loop does it: a sink that has found its place is asked again."""
-    try:
-        return await sink.write(batch)
-    except Repositioned:
-        return await sink.write(batch)
+    """As the delivery loop does it: again while the world is wrong for now, and when the sink has found its place."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await sink.write(batch)
+            except Repositioned:
+                continue
+            except RetryableError:
+                await asyncio.sleep(0.05)
 
 
 def _kcat(kafka: Kafka, topic: str, form: str) -> list[bytes]:

@@ -254,14 +254,14 @@ class Producer:
                         blamed += self._cut(chunks, chunk)
                     else:
                         failures.append(Refused(code, f"writing to partition {chunk.partition}"))
+            if failures:  # first, because a refusal that is final may only follow when no outcome is in doubt
+                raise failures[0]
             if blamed:
                 raise PermanentError(
                     f"topic {self.cluster.topic} refuses the event ({blamed[0].size} bytes before compression) as too large or not "
                     "valid; see the topic's max.message.bytes and cleanup.policy",
                     rejected=[draft.index for draft in blamed],
                 )
-            if failures:
-                raise failures[0]
 
     def _request(self, turn: Sequence[Chunk]) -> ProduceRequest:
         timeout_ms = int(self.options.request_timeout * 1000)
