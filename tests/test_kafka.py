@@ -1,9 +1,10 @@
 """The kafka sink on librdkafka's mock cluster: the real protocol, without aborts and transactional offsets. What needs
 those, a broker that dies, or a login, is in tests/integration."""
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from streamer.errors import ConfigError, PermanentError, RetryableError
 from streamer.model import Batch
 from streamer.sinks.kafka import KafkaOptions, open_kafka, probe_kafka
 from tests.kafka_mock import PARTITIONS, MockKafka, context, header, ids, message, mock_kafka, options, read_topic
+from tests.kafka_relay import relay
 from tests.records import envelope, event_id
+from tests.sink_contract import Answer, Arrived, OtherSide, ServerSinkContract
 
 NOBODY = "127.0.0.1:9"
 
@@ -217,6 +220,40 @@ async def test_files_that_cannot_be_used_are_named(kafka: MockKafka, tmp_path: P
         async with open_kafka(wanted, context(tmp_path)) as sink:
             with pytest.raises(ConfigError, match=str(file)):
                 await sink.write(Batch([message(1)]))
+
+
+class MockSide(OtherSide):
+    """Reached through a relay, which is all that the mock cluster can be made to lose."""
+
+    kind = "kafka"
+    answers = frozenset({"take", "gone"})
+
+    def __init__(self, folder: Path, kafka: MockKafka, topic: str, port: int) -> None:
+        super().__init__(folder)
+        self._kafka, self._topic, self._port = kafka, topic, port
+        self.answer: Answer = "take"
+
+    def options(self) -> dict[str, object]:
+        servers = f"127.0.0.1:{self._port}"
+        return {"bootstrap_servers": servers, "topic": self._topic, "batch": {"events": 25, "wait": "0s"}}
+
+    async def say(self, answer: Answer) -> None:
+        self.answer = answer
+
+    async def arrived(self) -> list[Arrived]:
+        found = await asyncio.to_thread(read_topic, self._kafka.servers, self._topic)
+        return [(header(m, "id") or "", m.value() or b"") for m in found]
+
+
+class TestKafkaContract(ServerSinkContract):
+    @pytest.fixture
+    async def side(
+        self, kafka: MockKafka, topic: str, tmp_path: Path, unused_tcp_port: int
+    ) -> AsyncIterator[OtherSide]:
+        side = MockSide(tmp_path, kafka, topic, unused_tcp_port)
+        broker = int(kafka.servers.split(",")[0].rpartition(":")[2])
+        async with relay((unused_tcp_port, broker), lambda _api, _stage: side.answer != "gone"):
+            yield side
 
 
 def test_the_client_library_is_not_imported_before_a_sink_opens() -> None:

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from tests.certificates import Authority
 
@@ -30,7 +39,8 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 USER, PASSWORD = "streamer", "the-password"
 UP_S = 60
-LOGIN = "org.apache.kafka.common.security"
+LOGIN = {"mechanism": "SCRAM-SHA-256", "username": USER, "password": PASSWORD}
+MODULES = "org.apache.kafka.common.security"
 SPAWNER = ThreadPoolExecutor(1)
 """The kernel ends a child with the thread that made it, so that thread must live as long as this process."""
 JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -91,7 +101,7 @@ class Kafka:
 
     @property
     def relay(self) -> tuple[int, int]:
-        """The port that clients are told to use, where a test may listen, and the port of the broker behind it."""
+        """The port that clients are told to use, where a test may listen, and the port of the broker behind it. It takes LOGIN."""
         return self.ports[3], self.ports[4]
 
     def format(self) -> None:
@@ -113,7 +123,7 @@ class Kafka:
             f"RELAY://127.0.0.1:{relay},CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL_SSL://localhost:{sasl},SSL://localhost:{tls},"
             f"RELAY://127.0.0.1:{relayed}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL,RELAY:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL,RELAY:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": self.folder / "data",
             "auto.create.topics.enable": "false",
             "offsets.topic.num.partitions": 1,
@@ -133,12 +143,16 @@ class Kafka:
             "ssl.truststore.location": self.authority.file,
             "listener.name.ssl.ssl.client.auth": "required",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
-            "listener.name.sasl_ssl.plain.sasl.jaas.config": f"{LOGIN}.plain.PlainLoginModule required "
-            f'user_{USER}="{PASSWORD}";',
-            "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": f"{LOGIN}.scram.ScramLoginModule required;",
-            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": f"{LOGIN}.scram.ScramLoginModule required;",
-            "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config": f"{LOGIN}.oauthbearer.OAuthBearerLoginModule required "
-            f'unsecuredLoginStringClaim_sub="{USER}";',
+            **{
+                f"listener.name.{listener}.{mechanism}.sasl.jaas.config": f"{MODULES}.{module} required {settings};"
+                for listener in ("sasl_ssl", "relay")
+                for mechanism, module, settings in (
+                    ("plain", "plain.PlainLoginModule", f'user_{USER}="{PASSWORD}"'),
+                    ("scram-sha-256", "scram.ScramLoginModule", ""),
+                    ("scram-sha-512", "scram.ScramLoginModule", ""),
+                    ("oauthbearer", "oauthbearer.OAuthBearerLoginModule", f'unsecuredLoginStringClaim_sub="{USER}"'),
+                )
+            },
         }
 
     def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -177,6 +191,23 @@ class Kafka:
 
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+
+    def deny(self, kind: ResourceType, name: str, operation: AclOperation) -> AclBinding:
+        """USER may no longer do that to this one."""
+        rule = AclBinding(
+            kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.DENY
+        )
+        admin = self.admin()
+        admin.create_acls([rule])[rule].result(30)
+        return rule
+
+    def allow(self, rule: AclBinding) -> None:
+        """Take a denial back."""
+        found = AclBindingFilter(
+            rule.restype, rule.name, rule.resource_pattern_type, None, None, AclOperation.ANY, AclPermissionType.DENY
+        )
+        admin = self.admin()
+        admin.delete_acls([found])[found].result(30)
 
     def create(self, topic: str, partitions: int = 3, **config: str) -> None:
         admin = self.admin()

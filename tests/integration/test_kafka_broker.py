@@ -9,29 +9,24 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Message as Found
 from confluent_kafka import Producer
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclBinding, AclOperation, ResourceType
 
 from streamer.errors import ConfigError, PermanentError, Repositioned, RetryableError
 from streamer.model import Batch, Bookmark
 from streamer.ports import Sink
 from streamer.sinks.kafka import open_kafka, probe_kafka
-from tests.integration.kafka_broker import PASSWORD, USER, Kafka, kafka_broker
+from tests.integration.kafka_broker import LOGIN, PASSWORD, USER, Kafka, kafka_broker
 from tests.integration.kafka_delivery import deliver, fill
-from tests.integration.kafka_relay import Api, Stage, relay
 from tests.kafka_mock import context, header, ids, message, options, read_topic
+from tests.kafka_relay import Api, Stage, relay
 from tests.records import event_id
+from tests.sink_contract import Answer, Arrived, OtherSide, ServerSinkContract
 
 pytestmark = pytest.mark.integration
 
@@ -85,6 +80,69 @@ def assert_each_once_in_order(found: Sequence[Found], numbers: Sequence[int]) ->
         mine = [m for m in found if m.key() == f"user-{key}".encode()]
         assert ids(mine) == [event_id(n) for n in numbers if n % 5 == key]
         assert len({m.partition() for m in mine}) <= 1
+
+
+# --- what every sink owes ----------------------------------------------------------------------------------------------
+
+
+class KafkaSide(OtherSide):
+    """A topic with one partition, so that order is the whole order, behind a relay and a login."""
+
+    kind = "kafka"
+    answers = frozenset({"take", "later", "who", "gone"})
+
+    def __init__(self, folder: Path, kafka: Kafka, topic: str) -> None:
+        super().__init__(folder)
+        self._kafka, self._topic = kafka, topic
+        self._denial: AclBinding | None = None
+        self.answer: Answer = "take"
+
+    def options(self) -> dict[str, object]:
+        servers = f"127.0.0.1:{self._kafka.relay[0]}"
+        return {
+            "bootstrap_servers": servers,
+            "topic": self._topic,
+            "sasl": LOGIN,
+            "batch": {"events": 25, "wait": "0s"},
+        }
+
+    async def say(self, answer: Answer) -> None:
+        self.answer = answer
+        if answer == "who":
+            self._denial = self._kafka.deny(ResourceType.TOPIC, self._topic, AclOperation.WRITE)
+        elif self._denial is not None:
+            self._kafka.allow(self._denial)
+            self._denial = None
+
+    def passes(self, api: int, stage: Stage) -> bool:
+        return self.answer != "gone" and not (self.answer == "later" and api == Api.PRODUCE and stage == "answered")
+
+    async def arrived(self) -> list[Arrived]:
+        found = await asyncio.to_thread(read_topic, self._kafka.servers, self._topic)
+        return [(header(m, "id") or "", m.value() or b"") for m in found]
+
+
+class ExactlyOnceSide(KafkaSide):
+    guarantee = "exactly once"
+
+    def options(self) -> dict[str, object]:
+        return {**super().options(), "exactly_once": True}
+
+
+class TestKafkaContract(ServerSinkContract):
+    side_type: type[KafkaSide] = KafkaSide
+
+    @pytest.fixture
+    async def side(self, kafka: Kafka, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OtherSide]:
+        topic = f"{self.side_type.__name__}.{request.node.name}"
+        kafka.create(topic, partitions=1)
+        side = self.side_type(tmp_path, kafka, topic)
+        async with relay(kafka.relay, side.passes):
+            yield side
+
+
+class TestExactlyOnceContract(TestKafkaContract):
+    side_type = ExactlyOnceSide
 
 
 # --- at least once -----------------------------------------------------------------------------------------------------
@@ -146,7 +204,7 @@ async def test_lost_requests_and_answers_are_not_told_apart_and_need_not_be(
 
     await fill(tmp_path / "state", range(1, 1001))
     here, _ = kafka.relay
-    wanted = options(f"127.0.0.1:{here}", topic, key="actor.id", exactly_once=exactly_once, **QUICK)
+    wanted = options(f"127.0.0.1:{here}", topic, sasl=LOGIN, key="actor.id", exactly_once=exactly_once, **QUICK)
     async with relay(kafka.relay, hook):
         while True:
             try:
@@ -199,7 +257,14 @@ async def test_a_refused_record_leaves_nothing_half_written(kafka: Kafka, topic:
 
 
 def _command(state: Path, servers: str, topic: str) -> list[str]:
-    wanted = {"bootstrap_servers": servers, "topic": topic, "key": "actor.id", "exactly_once": True, **QUICK}
+    wanted = {
+        **QUICK,
+        "bootstrap_servers": servers,
+        "topic": topic,
+        "sasl": LOGIN,
+        "key": "actor.id",
+        "exactly_once": True,
+    }
     return [sys.executable, "-m", "tests.integration.kafka_delivery", str(state), json.dumps(wanted)]
 
 
@@ -244,7 +309,7 @@ async def test_every_step_of_a_transaction_can_be_the_last(kafka: Kafka, topic: 
     """For each request of a transaction, before it and after it: the sink dies there with its journal not told, a new one
     is opened with the journal's bookmark and gets the same batch again: each event is seen once."""
     here, _ = kafka.relay
-    wanted = options(f"127.0.0.1:{here}", topic, key="actor.id", exactly_once=True, request_timeout="10s")
+    wanted = options(f"127.0.0.1:{here}", topic, sasl=LOGIN, key="actor.id", exactly_once=True, request_timeout="10s")
     cut: tuple[Api, Stage] | None = None
 
     def hook(api: int, stage: Stage) -> bool:
@@ -501,16 +566,13 @@ async def test_a_right_that_is_missing_is_named(
     sentence: str,
 ) -> None:
     """One right at a time is denied to the login: held, with the thing and the right in the sentence, nothing written."""
-    name = topic if kind == ResourceType.TOPIC else f"streamer.{topic}.bus"
-    denied = AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.DENY)
-    admin = kafka.admin()
-    admin.create_acls([denied])[denied].result(30)
+    kafka.deny(kind, topic if kind == ResourceType.TOPIC else f"streamer.{topic}.bus", operation)
     wanted = options(
         kafka.sasl_servers,
         topic,
         exactly_once=True,
         tls={"ca_file": str(kafka.authority.file)},
-        sasl={"mechanism": "SCRAM-SHA-512", "username": USER, "password": PASSWORD},
+        sasl=LOGIN,
     )
     async with open_kafka(wanted, context(tmp_path)) as sink:
         with pytest.raises(ConfigError, match=sentence):
