@@ -19,10 +19,10 @@ from streamer.sinks.archive.signing import keygen
 from streamer.sinks.archive.verify import verify
 from tests import records
 from tests.archive import ArchiveSide, Clock, Desk
-from tests.minio import PASSWORD, USER, Minio, minio
+from tests.integration.minio import PASSWORD, USER, Minio, minio
 from tests.sink_contract import NAME, Answer, ServerSinkContract
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
