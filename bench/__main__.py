@@ -1,7 +1,8 @@
 """`python -m bench`: every benchmark, one after the other."""
 
-from bench import archive, formats, pipeline
+from bench import archive, enrichment, formats, pipeline
 
+enrichment.main()
 formats.main()
 pipeline.main()
 archive.main()

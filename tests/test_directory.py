@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.enrich.directory import LISTED_KINDS, MAX_TEXT_CHARACTERS, Changes, Directory, Known, Row
@@ -181,6 +181,7 @@ words = st.text(max_size=20) | st.none()
 targets = st.builds(Target, st.sampled_from([*LISTED_KINDS, "principal", "x", ""]), words, words)
 
 
+@settings(deadline=None)
 @given(st.lists(targets, max_size=6), st.builds(Actor, words, words, words, words, words, words), st.integers(0, 2**33))
 def test_enriching_is_total(things: list[Target], actor: Actor, at: int) -> None:
     """Goal: nothing raises, nothing that was said is changed. Method: any targets and actors, in one directory."""

@@ -1,6 +1,7 @@
 """The jobs around the enrichers: names loaded from the Admin API's lists through everything that can go wrong there."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from streamer.config import Config, parse
+from streamer.config import Config, DirectoryOptions, parse
 from streamer.enrich.directory import Directory
+from streamer.enrich.networks import IP_SCOPES
 from streamer.enrichment import Enrichment, open_enrichment
 from streamer.enrichment.refresh import FIRST_RETRY_S, READERS, REFUSALS, TRIES, DirectoryRefresh, Pace
 from streamer.errors import ConfigError, RetryableError
@@ -20,8 +22,9 @@ from streamer.ports import DirectoryPage, DirectorySource, Sighting
 from streamer.simulator import Simulator
 from streamer.simulator.directory import change
 from streamer.sources import source_options
+from streamer.sources.openai_directory import LISTS
 from streamer.stop import Stop
-from streamer.telemetry import Telemetry
+from streamer.telemetry import METRICS, Telemetry
 from tests.records import envelope
 from tests.simulation import KEY, simulated
 
@@ -401,3 +404,15 @@ def test_the_pace_settles_below_what_upstream_bears() -> None:
             pace.asked_to_wait(now, 1.0)
     assert refused < 0.02 * answered
     assert 300 <= now < 450, "10 a second would take 300 s"
+
+
+def test_the_page_names_everything() -> None:
+    """Goal: docs/enrichment.md is complete. Method: every list, scope of an address, metric and option of these parts stands in it."""
+    page = (Path(__file__).parent.parent / "docs" / "enrichment.md").read_text()
+    metrics = [name for name in METRICS if re.match("streamer_(directory|names|geoip)_", name)]
+    options = [*DirectoryOptions.model_fields, "directory", "networks", "geoip"]
+    assert len(metrics) == 6
+    for word in (*LISTS, *IP_SCOPES, *metrics):
+        assert f"`{word}`" in page, word
+    for option in options:
+        assert re.search(rf"\b{option}:", page), option

@@ -4,7 +4,7 @@ import random
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.config import parse
@@ -111,6 +111,7 @@ def test_without_an_address_nothing_is_said() -> None:
     assert nobody.labels == {}
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_scopes_agree_with_python(address: object) -> None:
     """Goal: our table of special addresses contradicts nobody. Method: what Python calls loopback, multicast, link-local is that for us."""
@@ -127,7 +128,7 @@ def test_scopes_agree_with_python(address: object) -> None:
 
 
 def test_ranges_agree_with_a_linear_search() -> None:
-    """Goal: bisection finds what a search through all networks finds. Method: 400 random nested networks of both families, 20,000 addresses."""
+    """Goal: bisection finds what a search through all networks finds. Method: 400 random nested networks of both families, 4,000 addresses."""
     chance = random.Random(7)
     networks: dict[str, list[str]] = {}
     for number in range(400):
@@ -141,13 +142,13 @@ def test_ranges_agree_with_a_linear_search() -> None:
     ranges = Ranges(networks)
     flat = [(ip_network(texts[0]), name) for name, texts in networks.items()]
     found = 0
-    for number in range(20_000):
+    for number in range(4_000):
         address = ip_address(chance.getrandbits(32) if number % 2 else chance.getrandbits(128) | 1 << 127)
         holding = [(n.prefixlen, name) for n, name in flat if n.version == address.version and address in n]
         expected = max(holding)[1] if holding else None
         assert ranges.find(address) == expected
         found += expected is not None
-    assert 2_000 < found < 20_000
+    assert 400 < found < 4_000
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from streamer.model import Actor, Envelope, Project, Target
 from streamer.ports import Sighting
 
 MAX_THINGS = 200_000
-"""Of one source; about 90 MiB. What was told of longest ago is forgotten first."""
+"""Of one source; about 100 MiB. What was told of longest ago is forgotten first."""
 MAX_ID_CHARACTERS = 256
 MAX_TEXT_CHARACTERS = 512
 MAX_KIND_CHARACTERS = 64
@@ -205,10 +205,9 @@ class Directory:
         for one in self._organizations.values():
             changes.forgotten.extend((one.source, key) for key in one.forgotten)
             one.forgotten.clear()
-            for key in list(islice(one.unsaved, limit - len(changes.rows))):
-                one.unsaved.discard(key)
-                known = one.known[key]
-                changes.rows.append(Row(one.source, *key, *msgspec.structs.astuple(known)))
+            while one.unsaved and len(changes.rows) < limit:
+                key = one.unsaved.pop()
+                changes.rows.append(Row(one.source, *key, *msgspec.structs.astuple(one.known[key])))
         return changes
 
     def put_back(self, changes: Changes) -> None:

@@ -21,8 +21,8 @@ from streamer.telemetry import Telemetry
 
 SAVE_EVERY_S = 2.0
 """A name that only an event told can be lost with the process for so long."""
-ROWS_A_SAVE = 5000
-"""A few milliseconds of work here, and of the transaction there."""
+ROWS_A_SAVE = 2000
+"""A few milliseconds between two turns of the loop."""
 LOOK_EVERY_S = 0.05
 
 
