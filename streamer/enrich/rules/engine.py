@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from streamer.catalog import TYPES
 from streamer.enrich.rules.conditions import Predicate, compile_condition, compile_pattern
-from streamer.enrich.rules.fields import Getter, View, as_text, first, getter
+from streamer.enrich.rules.fields import View, text_getter
 from streamer.enrich.rules.memories import Bursts, Habits, Memory, Novelties
 from streamer.enrich.rules.rule import Count, FirstSeen, Match, Rule, Sequence, UnusualHour
 from streamer.model import SEVERITIES, Envelope, Severity
@@ -115,7 +115,8 @@ class RuleEngine:
                 self._add(rule, rule.match, where)
             case Count() as count:
                 bursts = self._remembered(rule, Bursts(count))
-                self._add(rule, rule.match, partial(_counted, where, _key(count.key), _value(count.distinct), bursts))
+                value_of = text_getter(count.distinct) if count.distinct is not None else _id_of
+                self._add(rule, rule.match, partial(_counted, where, _key(count.key), value_of, bursts))
             case Sequence() as sequence:
                 bursts = self._remembered(rule, Bursts(sequence))
                 key = _key(sequence.key)
@@ -123,7 +124,7 @@ class RuleEngine:
                 self._add(rule, sequence.first, partial(_noted, _where(sequence.first), key, bursts))
             case FirstSeen() as novelty:
                 known = self._remembered(rule, Novelties(novelty))
-                self._add(rule, rule.match, partial(_new, where, _key(novelty.key), getter(novelty.value), known))
+                self._add(rule, rule.match, partial(_new, where, _key(novelty.key), text_getter(novelty.value), known))
             case UnusualHour() as hour:
                 habits = self._remembered(rule, Habits(hour))
                 self._add(rule, rule.match, partial(_unusual, where, _key(hour.key), habits))
@@ -156,6 +157,7 @@ def _apply(matched: list[Step], envelope: Envelope) -> None:
 
 # --- stateful rules at one event ---------------------------------------------------------------------------------------
 
+_TextOf = Callable[[View], str | None]
 _KeyOf = Callable[[View], tuple[str, ...] | None]
 
 
@@ -167,10 +169,10 @@ def _where(match: Match) -> Predicate:
     return compile_condition(match.where) if match.where is not None else _anything
 
 
-def _counted(where: Predicate, key_of: _KeyOf, value_of: Getter, bursts: Bursts, view: View) -> bool:
-    if not where(view) or (key := key_of(view)) is None or (value := first(value_of(view))) is None:
+def _counted(where: Predicate, key_of: _KeyOf, value_of: _TextOf, bursts: Bursts, view: View) -> bool:
+    if not where(view) or (key := key_of(view)) is None or (value := value_of(view)) is None:
         return False
-    return bursts.reached(key, as_text(value), view.seconds)
+    return bursts.reached(key, value, view.seconds)
 
 
 def _noted(where: Predicate, key_of: _KeyOf, bursts: Bursts, view: View) -> bool:
@@ -183,10 +185,10 @@ def _followed(where: Predicate, key_of: _KeyOf, bursts: Bursts, view: View) -> b
     return where(view) and (key := key_of(view)) is not None and bursts.preceded(key, view.seconds)
 
 
-def _new(where: Predicate, key_of: _KeyOf, value_of: Getter, known: Novelties, view: View) -> bool:
-    if not where(view) or (value := first(value_of(view))) is None or (key := key_of(view)) is None:
+def _new(where: Predicate, key_of: _KeyOf, value_of: _TextOf, known: Novelties, view: View) -> bool:
+    if (value := value_of(view)) is None or not where(view) or (key := key_of(view)) is None:
         return False
-    return known.is_new(key, as_text(value), view.seconds, view.envelope.id)
+    return known.is_new(key, value, view.seconds, view.envelope.id)
 
 
 def _unusual(where: Predicate, key_of: _KeyOf, habits: Habits, view: View) -> bool:
@@ -195,32 +197,28 @@ def _unusual(where: Predicate, key_of: _KeyOf, habits: Habits, view: View) -> bo
     return habits.is_unusual(key, view.seconds, view.envelope.id)
 
 
-def _value(path: str | None) -> Getter:
-    return getter(path) if path is not None else _id_of
-
-
-def _id_of(view: View) -> Any:
+def _id_of(view: View) -> str | None:
     return view.envelope.id
 
 
 def _key(paths: tuple[str, ...]) -> _KeyOf:
     """The source and the fields; None where one of them is not there."""
-    getters = tuple(getter(path) for path in paths)
-    if len(getters) == 1:
-        return partial(_single_key, getters[0])
+    fields = tuple(text_getter(path) for path in paths)
+    if len(fields) == 1:
+        return partial(_single_key, fields[0])
 
     def key_of(view: View) -> tuple[str, ...] | None:
-        found = [cast("str", view.envelope.source)]
-        for get in getters:
-            value = first(get(view))
-            if value is None:
+        found = [str(view.envelope.source)]
+        for text_of in fields:
+            text = text_of(view)
+            if text is None:
                 return None
-            found.append(as_text(value))
+            found.append(text)
         return tuple(found)
 
     return key_of
 
 
-def _single_key(get: Getter, view: View) -> tuple[str, ...] | None:
-    value = first(get(view))
-    return None if value is None else (view.envelope.source, as_text(value))
+def _single_key(text_of: _TextOf, view: View) -> tuple[str, ...] | None:
+    text = text_of(view)
+    return None if text is None else (view.envelope.source, text)

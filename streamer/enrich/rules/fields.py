@@ -101,9 +101,9 @@ def getter(path: str) -> Getter:
         case ["targets", name]:
             return lambda view: [getattr(target, name) for target in view.envelope.targets]
         case ["actor", "geo", name]:
-            return _under(_under(attrgetter("envelope.actor"), "geo"), name)
+            return _of_geo(name)
         case ["actor" | "project" as part, name]:
-            return _under(attrgetter(f"envelope.{part}"), name)
+            return _of_part(part, name)
         case [name]:
             return attrgetter(f"envelope.{name}")
     raise ValueError(f"{path!r} was not checked")
@@ -113,12 +113,22 @@ def _steps(path: str) -> list[str]:
     return [step.removesuffix("[]") for step in path.split(".")]
 
 
-def _under(outer: Getter, name: str) -> Getter:
-    inner = attrgetter(name)
+def _of_part(part: str, name: str) -> Getter:
+    outer, inner = attrgetter(f"envelope.{part}"), attrgetter(name)
 
     def get(view: View) -> Any:
         struct = outer(view)
         return None if struct is None else inner(struct)
+
+    return get
+
+
+def _of_geo(name: str) -> Getter:
+    inner = attrgetter(name)
+
+    def get(view: View) -> Any:
+        actor = view.envelope.actor
+        return None if actor is None or actor.geo is None else inner(actor.geo)
 
     return get
 
@@ -141,11 +151,19 @@ def _walk(value: Any, steps: list[str], at: int) -> Any:
     return value
 
 
-def first(value: Any) -> Any:
-    """The one value of a key: of a list the first that is there."""
-    if type(value) is list:
-        return next((item for item in value if item is not None), None)
-    return value
+def text_getter(path: str) -> Callable[[View], str | None]:
+    """One value, as it compares: of a list the first that is there."""
+    get = getter(path)
+
+    def text(view: View) -> str | None:
+        value = get(view)
+        if type(value) is str:
+            return value.casefold()
+        if type(value) is list:
+            value = next((item for item in value if item is not None), None)
+        return None if value is None else as_text(value)
+
+    return text
 
 
 def as_text(value: object) -> str:

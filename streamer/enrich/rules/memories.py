@@ -17,7 +17,7 @@ Key = tuple[str, ...]
 MAX_KEYS = 10_000
 MAX_ENTRIES = 200_000
 """Of one rule, over all of its keys."""
-MAX_VALUES = 64
+MAX_VALUES = 32
 """Of one key of a `first_seen`; with no key there is one memory, of `MAX_KEYS` values."""
 HOURS = 24
 
