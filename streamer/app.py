@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 
 from streamer import windows
 from streamer.admin.server import serve_admin
-from streamer.config import Config, SinkOptions, one_secret
+from streamer.config import Config, SinkOptions, one_secret, resolve_moment, show_duration
 from streamer.delivery import Delivery
+from streamer.enrichment import open_enrichment
 from streamer.errors import ConfigError, RetryableError
 from streamer.formats import make_format
 from streamer.intake import Allowance, Intake
 from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.model import SinkName, SourceName
-from streamer.ports import Enricher, SinkContext
+from streamer.ports import SinkContext
 from streamer.retention import Retention
 from streamer.routing import compile_redaction, compile_where
 from streamer.sinks import SINKS
@@ -42,10 +43,10 @@ class Daemon:
         self.admin_port: int | None = None
         self.intakes: list[Intake] = []
         self.deliveries: list[Delivery] = []
-        self.enrichers: list[Enricher] = []
         self._intakes_running = 0
 
     async def open(self, stack: AsyncExitStack) -> None:
+        self.enrichment = await stack.enter_async_context(open_enrichment(self.config, self.telemetry, self.stop))
         for name, options in self.config.sinks.items():
             await self._open_sink(stack, SinkName(name), options)
         for source_name, source_options in self.config.sources.items():
@@ -58,7 +59,8 @@ class Daemon:
                     listing=listing,
                     options=source_options,
                     journal=self.journal,
-                    enrichers=self.enrichers,
+                    enrichers=self.enrichment.enrichers,
+                    ready=self.enrichment.ready,
                     telemetry=self.telemetry,
                     stop=self.stop,
                     allowance=allowance,
@@ -79,6 +81,7 @@ class Daemon:
             set_aside=lambda count, reason: self.telemetry.sink_set_aside(name, count, reason),
         )
         sink = await stack.enter_async_context(SINKS[type_name].open(options, context))
+        self._warn_of_reach(name, options)
         secret = one_secret(f"sinks.{name}.redact_key", options.redact_key, options.redact_key_file)
         self.deliveries.append(
             Delivery(
@@ -96,6 +99,13 @@ class Daemon:
                 caught_up=(lambda: self._intakes_running == 0) if self.once else None,
             )
         )
+
+    def _warn_of_reach(self, name: SinkName, options: SinkOptions) -> None:
+        """A start-up warning where history reaches further back than the sink takes."""
+        limit_s, now = options.oldest_accepted_s, self.telemetry.clock()
+        reach_s = max(now - resolve_moment(source.start, now) for source in self.config.sources.values())
+        if limit_s is not None and options.start == "earliest" and reach_s > limit_s:
+            self.telemetry.reaches_too_far(name, show_duration(reach_s), show_duration(limit_s))
 
     def _organizations(self) -> dict[str, str]:
         sources = self.config.sources.items()
@@ -128,7 +138,10 @@ class Daemon:
 
         return run
 
-    def retention(self) -> Retention:
+    def background(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        return {"retention": self._retention().run, **self.enrichment.jobs}
+
+    def _retention(self) -> Retention:
         reach = max(windows.longest_reach_s(s.overlap, s.recheck) for s in self.config.sources.values())
         return Retention(
             journal=self.journal,
@@ -160,6 +173,6 @@ async def run(config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = 
     with stop_on_signals(stop, telemetry):
         async with open_daemon(config, telemetry, stop, once=once) as daemon:
             telemetry.started(len(config.sources), len(config.sinks))
-            await supervise(daemon.jobs(), {"retention": daemon.retention().run}, stop, telemetry)
+            await supervise(daemon.jobs(), daemon.background(), stop, telemetry)
     telemetry.stopped()
     return daemon.outcome

@@ -69,7 +69,7 @@ class Delivery:
                 await self._serve_requests()
                 records = await self._next_records()
                 if records:
-                    await self._deliver(records, self._ack, replayed=False)
+                    await self._deliver(records, records[-1].seq, self._ack, replayed=False)
                 elif self.caught_up is not None and self.caught_up() and self.journal.head <= self.acked:
                     if isinstance(self.sink, Finishing):
                         await self._let(self.sink.finish)
@@ -104,8 +104,8 @@ class Delivery:
         if time.monotonic() - self._looked_at < IDLE_S:
             return
         self._looked_at = time.monotonic()
-        for letter in await self._patiently(lambda: self.journal.requeued(self.name)):
-            await self._retry(letter)
+        while letters := await self._patiently(lambda: self.journal.requeued(self.name)):
+            await self._retry(letters)
         for replay in await self._patiently(lambda: self.journal.replays(self.name)):
             await self._replay(replay)
         if isinstance(self.sink, Ticking):
@@ -117,18 +117,23 @@ class Delivery:
         if bookmark is not None:
             await self._ack(self.acked, bookmark, ())
 
-    async def _retry(self, letter: DeadLetter) -> None:
-        messages = self._encode([Record(letter.seq, letter.line)], replayed=True)
+    async def _retry(self, letters: Sequence[DeadLetter]) -> None:
+        """All at once; where the sink refuses them, one by one."""
+        messages = self._encode([Record(letter.seq, letter.line) for letter in letters], replayed=True)
         try:
             bookmark = await self._write(messages) if messages else None
         except PermanentError as error:
+            if len(letters) > 1:
+                for letter in letters:
+                    await self._retry([letter])
+                return
             again = msgspec.structs.replace(
-                letter, reason=_reason(error), attempts=letter.attempts + 1, at=self.telemetry.clock()
+                letters[0], reason=_reason(error), attempts=letters[0].attempts + 1, at=self.telemetry.clock()
             )
-            await self._patiently(lambda: self.journal.settle(again, False, None))
+            await self._patiently(lambda: self.journal.settle([again], False, None))
             return
-        await self._patiently(lambda: self.journal.settle(letter, True, bookmark))
-        self.telemetry.dead_letter_delivered(self._row, letter.id)
+        await self._patiently(lambda: self.journal.settle(letters, True, bookmark))
+        self.telemetry.dead_letters_delivered(self._row, len(letters))
 
     async def _replay(self, replay: Replay) -> None:
         async def commit(upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter]) -> None:
@@ -142,14 +147,14 @@ class Delivery:
                 await commit(replay.until, None, ())
                 return
             after = records[-1].seq
-            await self._deliver(records, commit, replayed=True)
+            chosen = [r for r in records if replay.since <= r.envelope.time.timestamp() < replay.before]
+            await self._deliver(chosen, after, commit, replayed=True)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, records: Sequence[Record], commit: Commit, *, replayed: bool) -> None:
-        """Everything of `records` that the sink wants is taken or dead-lettered when this returns."""
+    async def _deliver(self, records: Sequence[Record], upto: Seq, commit: Commit, *, replayed: bool) -> None:
+        """Everything of `records` that the sink wants is taken or dead-lettered, and `upto` committed, when this returns."""
         began = time.monotonic()
-        upto = records[-1].seq
         messages = self._encode(records, replayed=replayed)
         self.telemetry.sink_filtered(self._row, len(records) - len(messages))
         parts = [messages] if messages else []

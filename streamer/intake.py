@@ -53,6 +53,8 @@ class Intake:
     stop: Stop
     allowance: "Allowance"
     """Shared by the listings of a source."""
+    ready: Callable[[], Awaitable[None]] | None = None
+    """What the first walk waits for, for a time that it bounds itself: names, so that history is named too."""
     once: bool = False
     """Catch up to now and return."""
     max_wait_s: float = HOLD_S
@@ -64,6 +66,8 @@ class Intake:
         """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`."""
         # The clock first: a watermark taken from a clock that is ahead would leave events out.
         await self._persist(lambda: self.source.look(self.listing))
+        if self.ready is not None:
+            await self.ready()
         progress = await self._persist(self._first_progress)
         if progress is None:
             return

@@ -3,6 +3,7 @@
 Parameters are positional-only, so that an adapter cannot drift from its port by a name.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -91,8 +92,9 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     after: Seq
     """Delivered again: records with `after` < seq <= `until`."""
     until: Seq
-    source: str | None = None
-    """Only this source's, if given."""
+    since: float = 0.0
+    before: float = math.inf
+    """Of these, those with `since` <= time < `before`, in Unix seconds."""
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -154,8 +156,8 @@ class Journal(Protocol):
     async def requeued(self, sink: SinkName, /) -> list[DeadLetter]:
         """Dead letters that an operator asked to deliver again, oldest first, at most 100."""
 
-    async def settle(self, letter: DeadLetter, delivered: bool, bookmark: Bookmark | None, /) -> None:
-        """The end of one retry: delivered (the letter goes, the bookmark is stored) or refused again (the letter, with its new reason, stays)."""
+    async def settle(self, letters: Sequence[DeadLetter], delivered: bool, bookmark: Bookmark | None, /) -> None:
+        """The end of a retry: delivered (the letters go, the bookmark is stored) or refused again (they stay, with their new reasons)."""
 
     async def replays(self, sink: SinkName, /) -> list[Replay]:
         """Replays that an operator asked for, oldest first."""

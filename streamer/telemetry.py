@@ -411,8 +411,8 @@ class Telemetry:
         self._dead.labels(row.sink).inc()
         self.log.error("dead letter", sink=row.sink, id=event_id, type=event_type, reason=reason)
 
-    def dead_letter_delivered(self, row: SinkStatus, event_id: str) -> None:
-        self.log.info("dead letter delivered", sink=row.sink, id=event_id)
+    def dead_letters_delivered(self, row: SinkStatus, count: int) -> None:
+        self.log.info("dead letters delivered", sink=row.sink, count=count)
 
     def records_gone(self, row: SinkStatus, count: int) -> None:
         self.log.error(
@@ -517,6 +517,17 @@ class Telemetry:
         if records:
             self._pruned.inc(records)
             self.log.debug("journal pruned", records=records)
+
+    def rules_state_lost(self, error: str) -> None:
+        self.log.warning("what stateful rules had learned is lost in part", error=error)
+
+    def reaches_too_far(self, sink: SinkName, start: str, limit: str) -> None:
+        self.log.warning(
+            "this sink refuses or redates old events; a new one should begin with `start: latest`",
+            sink=sink,
+            history_reaches_back=start,
+            sink_takes=limit,
+        )
 
     def retention_failing(self, error: str) -> None:
         self.log.warning("pruning failed, will retry", error=error)

@@ -220,8 +220,8 @@ async def test_dead_letters_are_requeued_and_settled(journal: SqliteJournal, tmp
         assert operator.discard([999], None) == 0
     requeued = await journal.requeued(SINK)
     assert [d.id for d in requeued] == ["e0", "e1"]
-    await journal.settle(requeued[0], True, {"at": 1})
-    await journal.settle(requeued[1], False, None)
+    await journal.settle([requeued[0]], True, {"at": 1})
+    await journal.settle([requeued[1]], False, None)
     with open_operator(tmp_path / "state") as operator:
         assert [d.id for d in operator.dead_letters(None)] == ["e1"]
     assert await journal.requeued(SINK) == []

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 
 from streamer.config import Config, one_secret
+from streamer.decode import decode_event, to_envelope
+from streamer.enrich.rules import RuleSet, load_rules
 from streamer.errors import ConfigError, StreamerError
 from streamer.journal.operator import check_state
-from streamer.model import Seq, SinkName, SourceName
+from streamer.model import Envelope, Seq, SinkName, SourceName, from_epoch
 from streamer.ports import SinkContext, SinkPosition
 from streamer.routing import compile_redaction, compile_where
 from streamer.sinks import SINKS
@@ -13,11 +15,28 @@ from streamer.sources import SOURCES
 from streamer.telemetry import Telemetry
 
 
+def decode_for_tests(raw: bytes) -> Envelope:
+    """A rule's test event as the daemon would see it."""
+    envelope, _ = to_envelope(
+        decode_event(raw), source=SourceName("test"), listing="organization", observed_at=from_epoch(0)
+    )
+    return envelope
+
+
+def rule_problems(rules: RuleSet) -> list[str]:
+    """A sentence for each event of the rules' own tests that did not do as its test says."""
+    return [f"{r.rule}, test {r.test}: {said}" for r in rules.run_tests(decode_for_tests) for said in r.problems]
+
+
 async def check_offline(config: Config) -> list[str]:
     """Problems, a sentence each: secrets that cannot be read, paths that cannot be written, contradictions."""
     problems: list[str] = []
     try:
         check_state(config.state)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        problems += rule_problems(load_rules(config.enrich.rules))
     except ConfigError as error:
         problems += error.problems
     telemetry = Telemetry()

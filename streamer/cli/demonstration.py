@@ -58,7 +58,7 @@ async def _tail(config: Config, seconds: float | None, console: Console) -> None
         stack.enter_context(stop_on_signals(stop, telemetry))
         daemon = await stack.enter_async_context(open_daemon(config, telemetry, stop))
         _introduce(console, daemon, seconds)
-        await supervise(daemon.jobs(), {"retention": daemon.retention().run, "clock": clock}, stop, telemetry)
+        await supervise(daemon.jobs(), {**daemon.background(), "clock": clock}, stop, telemetry)
 
 
 def _introduce(console: Console, daemon: Daemon, seconds: float | None) -> None:

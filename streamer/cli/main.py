@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from streamer import __version__
-from streamer.cli import daemon, dead_letters, facts, simulate, status
+from streamer.cli import archive, daemon, dead_letters, facts, reading, replay, rules, simulate, status
 from streamer.errors import ConfigError, StreamerError
 
 NO, USAGE, BUG, CONFIG = 1, 2, 70, 78
@@ -38,9 +38,15 @@ app.command("check")(daemon.check)
 app.command("demo")(daemon.demo)
 app.command("simulate", context_settings=simulate.CONTEXT)(simulate.simulate)
 app.command("status")(status.status)
+app.command("tail")(reading.tail)
+app.command("explain")(reading.explain)
+app.command("replay")(replay.replay)
+app.command("verify")(archive.verify)
+app.command("keygen")(archive.keygen)
 app.command("types")(facts.types)
 app.command("schema")(facts.schema)
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(rules.app, name="rules")
 
 
 def main() -> NoReturn:

@@ -13,6 +13,9 @@ ConfigFile = Annotated[
     typer.Option("-c", "--config", envvar="STREAMER_CONFIG_FILE", help="The configuration file.", show_default=False),
 ]
 
+Since = Annotated[str, typer.Option("--since", help="From when: a time (RFC 3339) or a duration back, like 30d.")]
+Until = Annotated[str | None, typer.Option("--until", help="Until when, likewise; now if not given.")]
+
 
 def load_config(path: Path) -> Config:
     """With the options of every source and sink that exists. ConfigError holds every mistake."""

@@ -11,6 +11,7 @@ from streamer.enrich.geo import Geography
 from streamer.enrich.networks import Networks
 from streamer.enrichment.geoip import GeoipFile
 from streamer.enrichment.refresh import DirectoryRefresh
+from streamer.enrichment.rules import open_rules
 from streamer.enrichment.store import DirectoryStore, open_directory_store
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import SourceName
@@ -66,6 +67,10 @@ async def open_enrichment(config: Config, telemetry: Telemetry, stop: Stop) -> A
                 raise ConfigError(str(error)) from None
             made.enrichers.append(geography)
             made.jobs["geoip"] = lambda: file.watch(stop)
+        # Last, so that rules see the names and places that the others have added.
+        kept = await stack.enter_async_context(open_rules(config.state, options.rules, telemetry))
+        made.enrichers.append(kept.engine)
+        made.jobs["rules state"] = lambda: kept.keep(stop)
         yield made
 
 

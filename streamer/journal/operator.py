@@ -3,14 +3,15 @@
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import ConfigError
 from streamer.journal.schema import VERSION
-from streamer.journal.sqlite import FILE, cannot_be_written, map_errors, select_letters
+from streamer.journal.sqlite import FILE, cannot_be_written, map_errors, memory_key, select_letters
+from streamer.model import Record, Seq, decode_envelope
 from streamer.ports import DeadLetter
 
 BUSY_TIMEOUT_S = 10.0
@@ -70,6 +71,61 @@ class Operator:
     def discard(self, numbers: list[int] | None, sink: str | None) -> int:
         """Forget: these, or all (of a sink). How many there were."""
         return self._change(f"DELETE FROM dead_letters {_CHOSEN}", numbers, sink)
+
+    # --- reading ---
+
+    def head(self) -> int:
+        head: int = self._db.execute("SELECT seq FROM head").fetchone()[0]
+        return head
+
+    def records(self, after: int) -> list[Record]:
+        """What follows `after` in its block, or the next block; empty at the head."""
+        row = self._db.execute(
+            "SELECT last_seq, count, body FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
+        ).fetchone()
+        if row is None:
+            return []
+        first = row[0] - row[1] + 1
+        numbered = enumerate(row[2].split(b"\n"), first)
+        return [Record(Seq(seq), line) for seq, line in numbered if seq > after]
+
+    def find(self, event_id: str) -> list[Record]:
+        """The records of an id that the journal still holds: one a source that has it."""
+        seqs = self._db.execute("SELECT seq FROM ids WHERE id = ? ORDER BY seq", (memory_key(event_id),)).fetchall()
+        found = [record for (seq,) in seqs for record in self.records(seq - 1)[:1]]
+        return [record for record in found if record.envelope.id == event_id]
+
+    # --- asking for deliveries ---
+
+    def replay(self, sink: str, since: float, before: float) -> int:
+        """Ask for what the journal holds of [since, before), Unix seconds of the events' own time. How many records that are."""
+        count, first, last = self._db.execute(
+            "SELECT count(*), min(seq), max(seq) FROM ids WHERE effective_at >= ? AND effective_at < ?"
+            " AND seq > (SELECT coalesce(min(last_seq - count), (SELECT seq FROM head)) FROM blocks)",
+            (since, before),
+        ).fetchone()
+        if count:
+            self._db.execute(
+                "INSERT INTO replays (sink, after_seq, until_seq, since, before) VALUES (?, ?, ?, ?, ?)",
+                (sink, first - 1, last, since, before),
+            )
+        return int(count)
+
+    def deliver(self, sink: str, lines: Iterable[bytes], at: float) -> int:
+        """Ask for envelopes from elsewhere, an archive, to be delivered. How many they are; all or none are taken."""
+        rows = ((sink, (e := decode_envelope(line)).id, e.type, "asked for by replay", at, line) for line in lines)
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            count = self._db.executemany(
+                "INSERT INTO dead_letters (sink, seq, id, type, reason, attempts, at, requeued, line)"
+                " VALUES (?, 0, ?, ?, ?, 0, ?, 1, ?)",
+                rows,
+            ).rowcount
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        return count
 
     def _change(self, statement: str, numbers: list[int] | None, sink: str | None) -> int:
         return self._db.execute(statement, (None if numbers is None else json.dumps(numbers), sink)).rowcount

@@ -25,7 +25,8 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX dead_letters_of_sink ON dead_letters (sink, requeued, number);
     CREATE TABLE replays (
-      number INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, after_seq INTEGER NOT NULL, until_seq INTEGER NOT NULL, source TEXT
+      number INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, after_seq INTEGER NOT NULL, until_seq INTEGER NOT NULL,
+      since REAL NOT NULL DEFAULT 0, before REAL NOT NULL DEFAULT 9e18
     );
     """,
 )

@@ -384,18 +384,21 @@ class SqliteJournal:
     def _letters(self, condition: str, values: tuple[object, ...], limit: int) -> list[DeadLetter]:
         return select_letters(self._db, condition, values, limit)
 
-    async def settle(self, letter: DeadLetter, delivered: bool, bookmark: Bookmark | None, /) -> None:
-        await self._run(self._settle, letter, delivered, bookmark)
+    async def settle(self, letters: Sequence[DeadLetter], delivered: bool, bookmark: Bookmark | None, /) -> None:
+        await self._run(self._settle, letters, delivered, bookmark)
 
-    def _settle(self, letter: DeadLetter, delivered: bool, bookmark: Bookmark | None) -> None:
+    def _settle(self, letters: Sequence[DeadLetter], delivered: bool, bookmark: Bookmark | None) -> None:
         with _transaction(self._db):
             if delivered:
-                self._db.execute("DELETE FROM dead_letters WHERE number = ?", (letter.number,))
-                self._store_bookmark(letter.sink, bookmark)
-            else:
+                numbers = json.dumps([letter.number for letter in letters])
                 self._db.execute(
+                    "DELETE FROM dead_letters WHERE number IN (SELECT value FROM json_each(?))", (numbers,)
+                )
+                self._store_bookmark(letters[0].sink, bookmark)
+            else:
+                self._db.executemany(
                     "UPDATE dead_letters SET requeued = 0, reason = ?, attempts = ?, at = ? WHERE number = ?",
-                    (_text(letter.reason), letter.attempts, letter.at, letter.number),
+                    [(_text(one.reason), one.attempts, one.at, one.number) for one in letters],
                 )
 
     async def replays(self, sink: SinkName, /) -> list[Replay]:
@@ -403,7 +406,10 @@ class SqliteJournal:
 
     def _replays(self, sink: str) -> list[Replay]:
         rows = self._db.execute("SELECT * FROM replays WHERE sink = ? ORDER BY number", (sink,)).fetchall()
-        return [Replay(number=n, sink=SinkName(s), after=a, until=u, source=src) for n, s, a, u, src in rows]
+        return [
+            Replay(number=n, sink=SinkName(s), after=a, until=u, since=since, before=before)
+            for n, s, a, u, since, before in rows
+        ]
 
     async def replayed(
         self, replay: Replay, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /

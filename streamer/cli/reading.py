@@ -1,0 +1,130 @@
+"""tail, explain: events for human eyes, from the journal."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamer.cli.options import ConfigFile, load_config
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from streamer.model import Record
+
+POLL_S = 0.5
+FORMATS = ("envelope", "raw", "ocsf", "ecs", "cef", "leef")
+
+WhereText = Annotated[
+    str, typer.Option("--where", help="As in a sink's `where`: '{min_severity: high}' or '{types: [\"role.*\"]}'.")
+]
+
+
+def tail(
+    config: ConfigFile,
+    where: WhereText = "",
+    last: Annotated[int, typer.Option("-n", "--last", help="Begin with so many of the newest events.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f/-F", help="Go on as events come.")] = True,
+) -> None:
+    """Events as they come, one readable line each: when, how severe, who did what to whom, from where."""
+    from rich.console import Console
+
+    from streamer.journal.operator import open_operator
+    from streamer.routing import compile_where
+
+    wanted = compile_where(_parse_where(where)) or (lambda _: True)
+    console = Console(highlight=False, soft_wrap=True)
+    with open_operator(load_config(config).state) as operator:
+        after = max(operator.head() - last, 0)
+        while True:
+            records = operator.records(after)
+            for record in records:
+                after = record.seq
+                if wanted(record.envelope):
+                    console.print(line(record))
+            if not records:
+                if not follow:
+                    return
+                time.sleep(POLL_S)
+
+
+def _parse_where(text: str):  # type: ignore[no-untyped-def]  # Where, imported only when needed
+    import yaml
+    from pydantic import ValidationError
+
+    from streamer.config import Where
+    from streamer.errors import ConfigError
+
+    try:
+        return Where.model_validate(yaml.safe_load(text) or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        raise ConfigError(f"--where: {said}; write it as in a sink, like {{min_severity: high}}") from None
+
+
+def line(record: "Record") -> "Text":
+    """One event; data is text here, never markup."""
+    from rich.text import Text
+
+    from streamer.formats.line import STYLES, render
+
+    text = Text()
+    for part, kind in render(record):
+        text.append(part, STYLES[kind])
+    return text
+
+
+def explain(config: ConfigFile, event_id: Annotated[str, typer.Argument(help="Upstream's id.")]) -> None:
+    """One event from the journal: in words, what enriched it, which rules looked at it, and in every format."""
+    from rich.console import Console
+
+    from streamer.errors import StreamerError
+    from streamer.formats import make_format
+    from streamer.journal.operator import open_operator
+
+    loaded = load_config(config)
+    with open_operator(loaded.state) as operator:
+        records = operator.find(event_id)
+    if not records:
+        raise StreamerError(
+            f"no event {event_id} in the journal; it may be older than journal.keep: look into an archive"
+        )
+    console = Console(highlight=False, soft_wrap=True)
+    for record in records:
+        console.print(line(record))
+        console.print()
+        for name, said in _facts(record, loaded.enrich.rules):
+            console.print(f"{name:10}", style="bold", end="")
+            console.print(said, markup=False)
+        for name in FORMATS:
+            console.print(f"\n{name}", style="bold")
+            console.print(make_format(name).encode(record).decode("utf-8", "replace"), markup=False)  # type: ignore[arg-type]  # a constant
+
+
+def _facts(record: "Record", rules) -> list[tuple[str, str]]:  # type: ignore[no-untyped-def]  # a path or None
+    from streamer.enrich.rules import load_rules
+    from streamer.formats.line import visible
+
+    envelope = record.envelope
+    actor = envelope.actor
+    looked = [rule["name"] for rule in load_rules(rules).table() if _concerns(rule["types"], envelope.type)]
+    return [
+        ("place", f"record {record.seq} of the journal, {envelope.source}/{envelope.listing}"),
+        ("seen", f"{envelope.observed_at.isoformat()}" + (", late" if envelope.late else "")),
+        ("known", "type and every field" if envelope.known else "not everything: see `streamer types`"),
+        (
+            "actor",
+            visible(f"{actor.name or actor.email or actor.id} ({actor.type}, via {actor.via})") if actor else "unknown",
+        ),
+        ("targets", ", ".join(visible(f"{t.type} {t.name or t.id}") for t in envelope.targets) or "none"),
+        ("labels", ", ".join(visible(f"{k}={v}") for k, v in envelope.labels.items()) or "none"),
+        ("matched", ", ".join(envelope.rules) or "no rule"),
+        ("looked", ", ".join(name for name in looked if name not in envelope.rules) or "no other rule"),
+        ("severity", envelope.severity + (f", tags {', '.join(envelope.tags)}" if envelope.tags else "")),
+    ]
+
+
+def _concerns(patterns: list[str], name: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
