@@ -13,7 +13,7 @@ import orjson
 
 from streamer.catalog import SEVERITY_NUMBERS
 from streamer.formats.line import sentence
-from streamer.formats.subject import Subject, ip_version, original, payload
+from streamer.formats.subject import Subject, ip_version, one_line, original, payload
 from streamer.model import Actor, Geo, Record, Target
 
 Document = dict[str, Any]
@@ -59,7 +59,7 @@ class EcsFormat:
         if envelope.rules:
             document["rule"] = {"name": envelope.rules[0]}
         document["openai"] = {"audit": _own(subject)}
-        return orjson.dumps(document, option=orjson.OPT_UTC_Z)
+        return one_line(orjson.dumps(document, option=orjson.OPT_UTC_Z))
 
 
 def _event(subject: Subject) -> Document:
@@ -193,7 +193,7 @@ def _own(subject: Subject) -> Document:
         if actor.ja4:
             said["session"] = {"ja4": actor.ja4}
     if (project := envelope.project) is not None:
-        own["project"] = msgspec.to_builtins(project)
+        own["project"] = {"id": project.id, "name": project.name}
     if envelope.targets:
         own["targets"] = msgspec.to_builtins(envelope.targets)
     if (body := payload(envelope)) is not None:

@@ -145,7 +145,12 @@ def _sentence(subject: Subject) -> list[Span]:
         else:
             spans += part
     project = envelope.project
-    if project is not None and (title := project.name or project.id) and not _is_named(subject, project.id):
+    # Said once: not again where it is what was acted on.
+    if (
+        project is not None
+        and (title := project.name or project.id)
+        and project.id not in [target.id for target in envelope.targets]
+    ):
         spans.append((" in project ", "text"))
         spans.append((visible(title), "thing"))
     if NEW_COUNTRY_TAG in envelope.tags:
@@ -204,10 +209,6 @@ def _all_called(subject: Subject) -> str:
     if len(targets) > MAX_TARGETS:
         names.append(f"{len(targets) - MAX_TARGETS} more")
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
-def _is_named(subject: Subject, project_id: str | None) -> bool:
-    return any(target.type == "project" and target.id == project_id for target in subject.envelope.targets)
 
 
 def _where(subject: Subject) -> str:

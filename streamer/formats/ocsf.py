@@ -16,7 +16,7 @@ import orjson
 from streamer.catalog import OCSF_OTHER, OCSF_STATUS, SEVERITY_NUMBERS, Ocsf
 from streamer.config import OcsfVersion
 from streamer.formats.line import sentence
-from streamer.formats.subject import Subject, ip_version, milliseconds, original, payload
+from streamer.formats.subject import Subject, ip_version, milliseconds, one_line, original, payload
 from streamer.model import Actor, Envelope, Geo, Outcome, Record, Severity, Target
 
 Part = dict[str, Any]
@@ -31,6 +31,7 @@ _KINDS: Mapping[str | None, tuple[int, str]] = {
     "workload_identity_principal": (4, "Service"),
 }
 _EMAIL = re.compile(r"[A-Za-z0-9!#$%&'*+,./=?^_`{|}~-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]+")
+_LONGEST_EMAIL = 254
 _LONGEST_IP = 40
 _EARLIEST_MS = 100_000_000_000
 """In 1973. No event is older: what claims to be is carried as 0, OCSF's unknown."""
@@ -50,12 +51,10 @@ class OcsfFormat:
         kind = subject.ocsf if self._version == "1.8.0" else subject.ocsf_1_9
         code, reason = subject.error
         time = milliseconds(envelope.time)
-        event: Part = {
-            "time": time if time >= _EARLIEST_MS else 0,
-            "message": sentence(subject),
-            "metadata": self._metadata(envelope, time),
-            **self._classes[kind.class_uid](subject),
-        }
+        event = self._classes[kind.class_uid](subject)
+        event["time"] = time if time >= _EARLIEST_MS else 0
+        event["message"] = sentence(subject)
+        event["metadata"] = self._metadata(envelope, time)
         if code:
             event["status_code"] = code
         if reason:
@@ -68,7 +67,7 @@ class OcsfFormat:
         event["unmapped"] = _unmapped(subject, kind)
         if (text := original(envelope)) is not None:
             event["raw_data"] = text
-        return _head(kind, envelope.severity, envelope.outcome) + orjson.dumps(event)[1:]
+        return _head(kind, envelope.severity, envelope.outcome) + one_line(orjson.dumps(event))[1:]
 
     def _metadata(self, envelope: Envelope, time: int) -> Part:
         logged = milliseconds(envelope.observed_at)
@@ -110,7 +109,7 @@ def _head(kind: Ocsf, severity: Severity, outcome: Outcome) -> bytes:
         "status_id": OCSF_STATUS[outcome],
         "status": outcome.capitalize(),
     }
-    return orjson.dumps(head)[:-1] + b","
+    return one_line(orjson.dumps(head))[:-1] + b","
 
 
 def _own_word(text: str) -> str:
@@ -151,7 +150,7 @@ def _actor_user(actor: Actor) -> Part | None:
     user: Part = {"type_id": type_id, "type": type_name}
     if actor.id:
         user["uid"] = actor.id
-    if actor.email and _EMAIL.fullmatch(actor.email):
+    if actor.email and _is_email(actor.email):
         user["email_addr"] = actor.email
     if name := actor.email or actor.name:
         user["name"] = name
@@ -162,6 +161,15 @@ def _actor_user(actor: Actor) -> Part | None:
     if actor.api_key_id:
         user["programmatic_credentials"] = [{"uid": actor.api_key_id, "type": "API Key"}]
     return user
+
+
+def _is_email(text: str) -> bool:
+    return len(text) <= _LONGEST_EMAIL and _fits_email(text)
+
+
+@lru_cache(maxsize=4096)
+def _fits_email(text: str) -> bool:
+    return _EMAIL.fullmatch(text) is not None
 
 
 def _endpoint(actor: Actor) -> Part:
@@ -311,7 +319,7 @@ def _target_user(subject: Subject) -> Part:
     if target is None:
         return user | {"name": _UNKNOWN}
     user |= _named(target)
-    if target.name and _EMAIL.fullmatch(target.name):
+    if target.name and _is_email(target.name):
         user["email_addr"] = target.name
     return user
 
@@ -351,8 +359,8 @@ def _named(target: Target) -> Part:
 def _unmapped(subject: Subject, kind: Ocsf) -> Part:
     envelope = subject.envelope
     unmapped: Part = {"source": envelope.source, "listing": envelope.listing}
-    if envelope.project is not None:
-        unmapped["project"] = msgspec.to_builtins(envelope.project)
+    if (project := envelope.project) is not None:
+        unmapped["project"] = {"id": project.id, "name": project.name}
     if envelope.actor is not None and envelope.actor.via:
         unmapped["via"] = envelope.actor.via
     if envelope.late:

@@ -22,8 +22,9 @@ _decode_any = msgspec.json.Decoder().decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NULL = b"null"
 
-REPLACED_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-"""For formats that have no escape for control characters; a NUL cuts a line short in many a receiver."""
+REPLACED_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+"""For formats that have no escape for control characters: a NUL cuts a line short in many a receiver, and for many a reader
+U+0085, U+2028 and U+2029 end a line too."""
 
 
 class Subject:
@@ -141,6 +142,14 @@ def payload(envelope: Envelope) -> bytes | None:
     if raw == _NULL:
         return None
     return raw if raw.isascii() else raw.decode(errors="replace").encode()
+
+
+def one_line(body: bytes) -> bytes:
+    """JSON in which no reader sees a line break: the three that JSON may hold unescaped are escaped."""
+    # One byte is found ten times as fast as two, and few texts have these.
+    if b"\xe2" in body:
+        body = body.replace("\u2028".encode(), b"\\u2028").replace("\u2029".encode(), b"\\u2029")
+    return body.replace("\u0085".encode(), b"\\u0085") if b"\xc2" in body else body
 
 
 def ip_version(address: str | None) -> int | None:
