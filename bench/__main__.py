@@ -1,8 +1,9 @@
 """`python -m bench`: every benchmark, one after the other."""
 
-from bench import archive, enrichment, formats, pipeline
+from bench import archive, enrichment, formats, kafka, pipeline
 
 enrichment.main()
 formats.main()
 pipeline.main()
 archive.main()
+kafka.main()

@@ -154,6 +154,12 @@ class Cluster:
 
     async def security(self) -> dict[str, Any]:
         """The client library's arguments for who we are and whom we trust, from the files as they are now."""
+        try:
+            return await self._arguments()
+        except ConfigError as error:
+            raise ConfigError(*(f"sink {self._place.sink}: {problem}" for problem in error.problems)) from error
+
+    async def _arguments(self) -> dict[str, Any]:
         tls, sasl = self._options.tls, self._options.sasl
         arguments: dict[str, Any] = {
             "security_protocol": ("SASL_" if sasl else "") + ("SSL" if tls else "PLAINTEXT" if sasl else "")
