@@ -24,6 +24,7 @@ Metric = Literal[
     "streamer_source_watermark_seconds",
     "streamer_source_last_success_seconds",
     "streamer_source_held",
+    "streamer_source_unverified",
     "streamer_source_clock_skew_seconds",
     "streamer_api_requests_total",
     "streamer_api_request_seconds",
@@ -196,6 +197,9 @@ class Telemetry:
         self._watermark = gauge("streamer_source_watermark_seconds", "Everything before this Unix time is walked", *at)
         self._last_success = gauge("streamer_source_last_success_seconds", "Unix time of the last whole walk", *at)
         self._source_held = gauge("streamer_source_held", "1 while an operator has to act on this listing", *at)
+        self._unverified = gauge(
+            "streamer_source_unverified", "1 while no event has shown that audit logging is enabled", *at
+        )
         self._skew = gauge("streamer_source_clock_skew_seconds", "The upstream's clock minus ours", "source")
         self._requests = counter(
             "streamer_api_requests_total", "Requests by status; `error`: no answer", "source", "status"
@@ -257,6 +261,7 @@ class Telemetry:
         row = ListingStatus(source, listing, poll_interval=poll_interval, since=self.clock())
         self.status.listings[(source, listing)] = row
         self._source_held.labels(source, listing).set(0)
+        self._unverified.labels(source, listing).set(0)
         self._received.labels(source, listing)
         self._late.labels(source, listing)
         return row
@@ -310,6 +315,7 @@ class Telemetry:
     def listing_unverified(self, row: ListingStatus) -> None:
         if not row.unverified:
             row.unverified = True
+            self._unverified.labels(row.source, row.listing).set(1)
             self.log.warning(
                 "unverified: no event found; is audit logging enabled for this organization?",
                 source=row.source,
@@ -318,6 +324,7 @@ class Telemetry:
 
     def listing_verified(self, row: ListingStatus) -> None:
         row.unverified = False
+        self._unverified.labels(row.source, row.listing).set(0)
 
     def event_seen_live(self, row: ListingStatus, lateness_s: float) -> None:
         self._lateness.labels(row.source, row.listing).observe(max(lateness_s, 0.0))

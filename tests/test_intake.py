@@ -183,14 +183,21 @@ async def test_once_raises_what_an_operator_has_to_mend(world: World) -> None:
         await world.intake(start="1m").run()
 
 
+def unverified(world: World) -> float | None:
+    labels = {"source": world.row.source, "listing": world.row.listing}
+    return world.telemetry.registry.get_sample_value("streamer_source_unverified", labels)
+
+
 async def test_an_empty_first_poll_is_unverified_until_an_event_comes(world: World) -> None:
     """Silence may mean that logging is off; method: nothing, then one event."""
     async with world.running():
         await world.until(lambda: world.row.state == "live")
         assert world.row.unverified is True
+        assert unverified(world) == 1
         world.source.make(1, int(NOW))
         await world.until(lambda: world.journal.head == 1)
     assert world.row.unverified is False
+    assert unverified(world) == 0
 
 
 async def test_a_restart_goes_on_at_the_watermark(world: World) -> None:
