@@ -92,7 +92,7 @@ class Daemon:
                 journal=self.journal,
                 format=make_format(options.format, self._organizations(), options.ocsf_version),
                 where=compile_where(options.where),
-                redact=compile_redaction(options.redact, secret.reveal().encode() if secret else None),
+                redact=compile_redaction(options.redact, secret.reveal().encode() if secret else None, f"sinks.{name}"),
                 batch=options.batch,
                 telemetry=self.telemetry,
                 stop=self.stop,

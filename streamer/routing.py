@@ -116,8 +116,9 @@ def _exact(text: str) -> Decimal | float:
         return float(text)
 
 
-def compile_redaction(rules: Sequence[Redaction], key: bytes | None) -> Callable[[Record], Record] | None:
-    """From a record to the same record without what the rules name. None without rules.
+def compile_redaction(rules: Sequence[Redaction], key: bytes | None, where: str) -> Callable[[Record], Record] | None:
+    """From a record to the same record without what the rules name. None without rules. ConfigError for a key that could be guessed;
+    `where`: what the configuration calls the sink (`sinks.NAME`).
 
     What a rule's field holds is looked for in the whole record, and goes wherever it stands, in any case: as a value, inside of
     another text, in a name of `event`, `details` or `labels`; an address also in another notation, a number also as text. The first
@@ -131,7 +132,7 @@ def compile_redaction(rules: Sequence[Redaction], key: bytes | None) -> Callable
         return None
     if any(rule.with_ == "hash" for rule in rules) and len(key or b"") < KEY_BYTES:
         raise ConfigError(
-            f"redact_key: is shorter than {KEY_BYTES} bytes; take a random one, as openssl rand -hex 32 gives"
+            f"{where}.redact_key: is shorter than {KEY_BYTES} bytes; take a random one, as openssl rand -hex 32 gives"
         )
     steps = [(rule.field.split("."), rule.with_) for rule in rules]
 

@@ -90,7 +90,7 @@ def rules(*pairs: tuple[str, str]) -> list[Redaction]:
 
 
 def redacted(line: Record, *pairs: tuple[str, str]) -> Any:
-    redact = compile_redaction(rules(*pairs), KEY)
+    redact = compile_redaction(rules(*pairs), KEY, "sinks.out")
     assert redact is not None
     result = redact(line)
     assert result.seq == line.seq
@@ -107,7 +107,7 @@ def made(event: Any, details: Any = None, **changes: Any) -> Record:
 
 def test_no_rules_no_work() -> None:
     """Goal: a sink without rules gets the journal's bytes; method: it compiles to None."""
-    assert compile_redaction([], None) is None
+    assert compile_redaction([], None, "sinks.out") is None
 
 
 def test_each_way_of_hiding() -> None:
@@ -232,7 +232,7 @@ def test_a_dropped_payload_is_not_in_the_event() -> None:
 def test_numbers_are_written_as_they_were_read() -> None:
     """Goal: what is not redacted does not change; method: numbers that a float cannot hold."""
     event = b'{"a":37.70,"b":123456789012345678901234567890,"c":-0.0,"d":0.1000000000000000055511151231257827,"e":1e-7}'
-    redact = compile_redaction(rules(("actor.name", "mask")), None)
+    redact = compile_redaction(rules(("actor.name", "mask")), None, "sinks.out")
     assert redact is not None
     line = redact(Record(Seq(1), msgspec.json.encode(envelope(1, event=msgspec.Raw(event))))).line
     exact = json.loads(RawFormat().encode(Record(Seq(1), line)), parse_float=Decimal, parse_int=Decimal)
@@ -298,9 +298,9 @@ def test_a_hash_needs_a_key_that_cannot_be_guessed() -> None:
     with pytest.raises(ValueError, match="give redact_key or redact_key_file"):
         SinkOptions.model_validate({"redact": hashing})
     options = SinkOptions.model_validate({"redact": hashing, "redact_key": "short"})
-    with pytest.raises(ConfigError, match="redact_key: is shorter than 16 bytes"):
-        compile_redaction(options.redact, b"short")
-    assert compile_redaction(options.redact, KEY) is not None
+    with pytest.raises(ConfigError, match="sinks.out.redact_key: is shorter than 16 bytes"):
+        compile_redaction(options.redact, b"short", "sinks.out")
+    assert compile_redaction(options.redact, KEY, "sinks.out") is not None
 
 
 # --- the property ----------------------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ PRIVATE = [
 def test_no_format_brings_it_back(name: FormatName) -> None:
     """Goal: what was redacted is in no store's schema either; method: every format of redacted events of every kind, searched for every
     value that was hidden, with the escapes of JSON, CEF and LEEF undone."""
-    redact, format = compile_redaction(rules(*PRIVATE), KEY), make_format(name)
+    redact, format = compile_redaction(rules(*PRIVATE), KEY, "sinks.out"), make_format(name)
     assert redact is not None
     for line in records(24):
         actor, targets = line.envelope.actor, line.envelope.targets
@@ -443,10 +443,10 @@ def test_every_format_takes_what_redaction_leaves(name: FormatName, how: str) ->
         "event",
     ]
     for fields in ([b] for b in branches):
-        redact = compile_redaction(rules(*((f, how) for f in fields)), KEY)
+        redact = compile_redaction(rules(*((f, how) for f in fields)), KEY, "sinks.out")
         assert redact is not None
         for line in records(8):
             assert b"\n" not in format.encode(redact(line))
-    redact = compile_redaction(rules(*((f, how) for f in branches)), KEY)
+    redact = compile_redaction(rules(*((f, how) for f in branches)), KEY, "sinks.out")
     assert redact is not None
     assert all(format.encode(redact(line)) for line in records(8))

@@ -51,7 +51,7 @@ async def check_offline(config: Config) -> list[str]:
         try:
             secret = one_secret(f"sinks.{name}.redact_key", sink.redact_key, sink.redact_key_file)
             compile_where(sink.where)
-            compile_redaction(sink.redact, secret.reveal().encode() if secret else None)
+            compile_redaction(sink.redact, secret.reveal().encode() if secret else None, f"sinks.{name}")
             async with SINKS[sink.type].open(sink, _context(config, name)):  # type: ignore[attr-defined]  # as above
                 pass
         except ConfigError as error:
