@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamer.errors import ConfigError
 from streamer.journal.schema import VERSION
-from streamer.journal.sqlite import FILE, cannot_be_written, map_errors, memory_key, select_letters
+from streamer.journal.sqlite import FILE, cannot_be_written, from_the_future, map_errors, memory_key, select_letters
 from streamer.model import Record, Seq, decode_envelope
 from streamer.ports import DeadLetter
 
@@ -141,13 +141,16 @@ def check_state(folder: Path) -> None:
     except OSError as error:
         raise cannot_be_written(folder, error) from error
     if (folder / FILE).exists():
-        with open_operator(folder):
+        with open_operator(folder, migrating=True):
             pass
 
 
 @contextmanager
-def open_operator(folder: Path) -> Iterator[Operator]:
-    """ConfigError when there is no journal, it cannot be read, or it has another version than this program."""
+def open_operator(folder: Path, *, migrating: bool = False) -> Iterator[Operator]:
+    """ConfigError when there is no journal, it cannot be read, or it has another version than this program.
+
+    `migrating`: an older one is good too, as nothing is asked of it but to be there.
+    """
     path = folder / FILE
     if not path.exists():
         raise ConfigError(f"state: no journal in {folder}; run `streamer run` first, or check `state`")
@@ -155,9 +158,11 @@ def open_operator(folder: Path) -> Iterator[Operator]:
         db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
+            if version > VERSION:
+                raise from_the_future(path, version)
+            if version < VERSION and not migrating:
                 raise ConfigError(
-                    f"journal {path}: version {version}, this streamer knows {VERSION}; use the daemon's own version"
+                    f"journal {path}: version {version}, this streamer knows {VERSION}; start the daemon, which brings it up to date"
                 )
             db.execute("PRAGMA synchronous = FULL")
             yield Operator(db)

@@ -128,15 +128,19 @@ def connect(folder: Path) -> sqlite3.Connection:
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        raise ConfigError(
-            f"journal {path}: written by a newer streamer (version {version}, this one knows {VERSION}); upgrade this one"
-        )
+        raise from_the_future(path, version)
     for number in range(version, VERSION):
         with _transaction(db):
             for statement in filter(str.strip, MIGRATIONS[number].split(";")):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {number + 1}")
     db.execute("INSERT OR IGNORE INTO meta VALUES ('journal_id', ?)", (uuid.uuid4().hex,))
+
+
+def from_the_future(path: Path, version: int) -> ConfigError:
+    return ConfigError(
+        f"journal {path}: written by a newer streamer (version {version}, this one knows {VERSION}); upgrade this one"
+    )
 
 
 @contextmanager
