@@ -30,6 +30,7 @@ from tests.simulation import Child, simulated_in_child
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
 COMMAND = (sys.executable, "-m", "streamer")
 LIMIT_S = 60
+VERBS = ("run", "check", "demo", "simulate", "status", "tail", "replay", "dlq", "verify", "types", "schema")
 
 
 def streamer(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -605,9 +606,9 @@ def test_the_schema_of_the_envelope_takes_every_line(once: Place) -> None:
 def test_version_help_and_wrong_use() -> None:
     """Goal: 0 for help, 2 for what does not exist; method: each of them."""
     assert streamer("--version").stdout == f"{__version__}\n"
-    verbs = ("run", "check", "demo", "simulate", "status", "types", "schema", "dlq")
     text = streamer("--help").stdout
-    assert [verb for verb in verbs if f"  {verb} " not in text] == []
+    assert [verb for verb in VERBS if f"  {verb} " not in text] == []
+    assert "..." not in text.partition("Commands:")[2]
     for verb in ("run", "dlq"):
         result = streamer(verb, "--help")
         assert (result.returncode, result.stderr) == (0, ""), verb

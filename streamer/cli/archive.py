@@ -16,7 +16,7 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Also decompress every object and count its events.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
-    """Every file's hash, the chain of manifests and their signatures, gaps, missing and foreign files. Exit 1 if not whole."""
+    """Whether an archive is whole. Every hash, the chain of manifests and signatures, gaps, missing and foreign files. Exit 1 if not."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 

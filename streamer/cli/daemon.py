@@ -71,7 +71,7 @@ def check(
     config: ConfigFile,
     online: Annotated[bool, typer.Option("--online", help="Also ask the API, each listing, and each sink.")] = False,
 ) -> None:
-    """All mistakes of the configuration at once; the effective configuration without secrets."""
+    """All mistakes of a configuration at once. Shows what is in force, without secrets."""
     from streamer.config import effective
     from streamer.errors import ConfigError
 
@@ -101,7 +101,7 @@ def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Where the demo writes.")] = Path("demo"),
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Of metrics and status; 0 takes any.")] = 9464,
 ) -> None:
-    """The main job with no key: the simulator, every event type, real sinks, the status page."""
+    """The main job with no key. The simulator, every event type, real sinks, the status page."""
     from streamer.cli.demonstration import demonstrate
     from streamer.config import parse_duration
 

@@ -13,7 +13,7 @@ class Schema(StrEnum):
 
 
 def types(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """The event types with family, severity, listing, OCSF class, since when."""
+    """Every event type. Its family, severity, listing, OCSF class, since when."""
     from streamer.catalog import TYPES
 
     rows = [
@@ -38,7 +38,7 @@ def types(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fa
 
 
 def schema(which: Annotated[Schema, typer.Argument(help="Of the configuration file or of the envelope.")]) -> None:
-    """A JSON Schema."""
+    """The JSON Schema of the configuration or of the envelope."""
     if which is Schema.config:
         from streamer.config import config_model
         from streamer.sinks import sink_options

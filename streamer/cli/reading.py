@@ -26,7 +26,7 @@ def tail(
     last: Annotated[int, typer.Option("-n", "--last", help="Begin with so many of the newest events.")] = 20,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f/-F", help="Go on as events come.")] = True,
 ) -> None:
-    """Events as they come, one readable line each: when, how severe, who did what to whom, from where."""
+    """Events as they come, one readable line each. When, how severe, who did what to whom, from where."""
     from rich.console import Console
 
     from streamer.journal.operator import open_operator
@@ -75,7 +75,7 @@ def line(record: "Record") -> "Text":
 
 
 def explain(config: ConfigFile, event_id: Annotated[str, typer.Argument(help="Upstream's id.")]) -> None:
-    """One event from the journal: in words, what enriched it, which rules looked at it, and in every format."""
+    """One event in words and in every format. What enriched it, and which rules looked at it."""
     from rich.console import Console
 
     from streamer.errors import StreamerError

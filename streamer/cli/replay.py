@@ -18,7 +18,7 @@ def replay(
         typer.Option("--archive", help="From this archive (a folder, or s3://…) instead of from the journal."),
     ] = None,
 ) -> None:
-    """Deliver the events of a time again to one sink: now if the daemon runs, else when it starts. Marked as replayed, same ids."""
+    """Deliver the events of a time again to one sink. Now if the daemon runs, else when it starts. Marked as replayed, same ids."""
     from streamer.config import parse_moment, resolve_moment
     from streamer.errors import ConfigError
     from streamer.journal.operator import open_operator

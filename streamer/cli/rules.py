@@ -15,7 +15,7 @@ RuleFile = Annotated[
 
 @app.command("list")
 def list_(rules: RuleFile = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Each rule with its severity, kind, ATT&CK techniques and what it looks for."""
+    """Each rule. Its severity, kind, ATT&CK techniques and what it looks for."""
     from streamer.enrich.rules import load_rules
 
     table = load_rules(rules).table()

@@ -8,7 +8,7 @@ CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 
 
 def simulate(context: typer.Context) -> None:
-    """The simulator alone, with its faults as options; --help shows them."""
+    """The simulator alone, with its faults as options."""
     from pydantic import ValidationError
 
     from streamer.simulator import serve

@@ -20,7 +20,7 @@ def status(
     config: ConfigFile,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Per listing and sink: how far, how far behind, held or not and why. Exit 1 when something is held or stale."""
+    """How far each listing and sink is, held or not and why. Exit 1 when something is held or stale."""
     loaded = load_config(config)
     rows = _from_daemon(loaded) or _from_journal(loaded)
     rows["trouble"] = trouble(rows)
