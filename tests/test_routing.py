@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -12,12 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.config import FormatName, Redaction, SinkOptions, Where
+from streamer.config import FormatName, Redaction, SinkOptions, Where, parse
 from streamer.errors import ConfigError
 from streamer.formats import make_format
 from streamer.formats.envelope import RawFormat
 from streamer.model import FRAME_FIELDS, Actor, Project, Record, Seq, Target, decode_envelope
 from streamer.routing import MASK, SHORT, compile_redaction, compile_where
+from streamer.sinks import sink_options
+from streamer.sources import source_options
 from tests.records import envelope, record, records
 
 KEY = b"0123456789abcdef"
@@ -301,6 +304,16 @@ def test_a_hash_needs_a_key_that_cannot_be_guessed() -> None:
     with pytest.raises(ConfigError, match="sinks.out.redact_key: is shorter than 16 bytes"):
         compile_redaction(options.redact, b"short", "sinks.out")
     assert compile_redaction(options.redact, KEY, "sinks.out") is not None
+
+
+def test_the_example_of_the_documentation_loads() -> None:
+    """Goal: what is written in docs/routing.md can be used; method: its YAML as a configuration."""
+    text = (Path(__file__).parent.parent / "docs" / "routing.md").read_text("utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    whole = "sources: {acme: {type: openai_audit_logs, api_key: sk-admin-x}}\n" + example
+    sink = parse(whole, "docs/routing.md", sources=source_options(), sinks=sink_options(), env={}).sinks["siem"]
+    assert compile_where(sink.where) is not None
+    assert compile_redaction(sink.redact, KEY, "sinks.siem") is not None
 
 
 # --- the property ----------------------------------------------------------------------------------------------------
