@@ -50,7 +50,7 @@ lock: $(READY) ## pin the dependencies anew, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate pyproject.toml --all-extras --group lint --group test --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --no-annotate pyproject.toml --extra speed --extra geoip --extra s3 --output-file requirements/runtime.txt
+	  --no-annotate pyproject.toml --all-extras --output-file requirements/runtime.txt
 
 clean: ## all that was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
