@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,18 @@ def _run(config: "Config", *, once: bool) -> "Outcome":
         async with shown(telemetry.status, stop):
             return await run_app(config, telemetry, stop, once=once)
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=_event_loop()) as runner:
+        return runner.run(main())
+
+
+def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed (the extra `speed`), else the standard one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def check(
