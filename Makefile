@@ -24,7 +24,8 @@ test: $(READY) ## all tests that need nothing but this folder
 	$(BIN)/python -m pytest -m "not integration"
 
 integration: $(READY) ## the tests against real servers, which they provision and start themselves
-	$(BIN)/python -m pytest -m integration
+	tests/integration/provision.sh
+	$(BIN)/python -m pytest -m integration --timeout 900
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -117,7 +117,7 @@ class Intake:
         """One poll: the overlap and everything since. Splits by slices only when there is too much for one window."""
         window = windows.live_window(self._progress.watermark, self.options.overlap)
         began = time.monotonic()
-        events = await self._walk_patiently(window)
+        events = await self._walk_patiently(window, windows.MAX_POLL_EVENTS)
         if events is None:
             return
         # The time at which the walk began, by the clock as it is corrected now.
@@ -149,20 +149,20 @@ class Intake:
         walkers = RangeWalk(
             Window(start, end),
             self.allowance,
-            walk=self._walk_patiently,
+            walk=lambda window: self._walk_patiently(window, windows.MAX_SLICE_EVENTS),
             prepare=lambda events: self._prepare(kind, events),
             store=lambda window, prepared: self._append(kind, window, prepared),
             stop=self.stop,
         )
         return await walkers.run()
 
-    async def _walk_patiently(self, window: Window) -> list[Event] | WindowTooLarge | None:
+    async def _walk_patiently(self, window: Window, limit: int) -> list[Event] | WindowTooLarge | None:
         """A walk that is tried until it succeeds. None when stopped."""
 
         async def walk() -> list[Event] | WindowTooLarge:
             try:
                 async with self.allowance.turns:
-                    return await self.source.walk(self.listing, window, windows.MAX_WINDOW_EVENTS)
+                    return await self.source.walk(self.listing, window, limit)
             except WindowTooLarge as large:
                 if window.end is not None and window.end - window.start <= 1:
                     raise RuntimeError("a window of one second cannot be too large") from large

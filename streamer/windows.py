@@ -13,8 +13,10 @@ from streamer.model import Progress, Window
 
 SLICE_EVENTS = 1000
 """What a slice of a long range should hold."""
-MAX_WINDOW_EVENTS = 4000
-"""A walk that finds more gives up, and its window is split."""
+MAX_SLICE_EVENTS = 2500
+"""A walk of a slice that finds more gives up, and the slice is split."""
+MAX_POLL_EVENTS = 10_000
+"""A poll that finds more is done by slices."""
 DENSITIES = 4
 FIRST_SLICE_S = 3600
 LONGEST_SLICE_S = 30 * 86_400

@@ -36,7 +36,7 @@ class World:
             await asyncio.sleep(0)
         self.walking -= 1
         found = [e for e in self.events if window.start <= e.effective_at < window.end]
-        if len(found) > windows.MAX_WINDOW_EVENTS and window.end - window.start > 1:
+        if len(found) > windows.MAX_SLICE_EVENTS and window.end - window.start > 1:
             return WindowTooLarge(found[len(found) // 2].effective_at)
         return found
 

@@ -9,7 +9,7 @@ from streamer.config import Recheck
 from streamer.model import Progress, Window
 from streamer.windows import (
     LONGEST_SLICE_S,
-    MAX_WINDOW_EVENTS,
+    MAX_SLICE_EVENTS,
     SLICE_EVENTS,
     Slicer,
     due_rechecks,
@@ -76,7 +76,7 @@ def test_slices_tile_the_range_whatever_the_density(start: int, length: int, bur
         assert window.end is not None
         inside = sorted(start + at for at in bursts if window.start <= start + at < window.end)
         count = sum(bursts[at - start] for at in inside)
-        if count > MAX_WINDOW_EVENTS and window.end - window.start > 1:
+        if count > MAX_SLICE_EVENTS and window.end - window.start > 1:
             slicer.too_large(window, inside[len(inside) // 2])
         else:
             slicer.found(window, count)
