@@ -5,8 +5,8 @@ ARG BUILD_IMAGE=docker.io/library/python:3.13-slim-bookworm
 ARG RUNTIME_IMAGE=docker.io/library/python:3.13-slim-bookworm
 
 FROM ${BUILD_IMAGE} AS build
-# Beyond those of requirements/runtime.txt (speed, geoip, s3): `parquet`, which is large.
-ARG EXTRAS=""
+# Beyond requirements/runtime.txt, which holds the extras speed, geoip and s3: `pyarrow` for an archive in Parquet, which is large.
+ARG EXTRA_PACKAGES=""
 ARG HATCHLING=1.27.0
 # Times in the wheel are that of the commit: --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 ARG SOURCE_DATE_EPOCH=1767225600
@@ -16,15 +16,19 @@ SHELL ["/bin/sh", "-eu", "-c"]
 
 # Dependencies first: they change less often than the code. Every file is checked against its hash.
 COPY requirements/runtime.txt requirements/dev.txt requirements/
-RUN python -m venv --without-pip /opt/streamer && \
-    pip --python /opt/streamer/bin/python install --no-compile --require-hashes -r requirements/runtime.txt
+RUN for name in ${EXTRA_PACKAGES}; do \
+      awk -v name="${name}" 'index($0, name "==") == 1 {on = 1} on {print} on && !/\\$/ {exit}' requirements/dev.txt; \
+    done > requirements/extra.txt && \
+    python -m venv --without-pip /opt/streamer && \
+    pip --python /opt/streamer/bin/python install --no-compile --no-deps --require-hashes \
+      -r requirements/runtime.txt -r requirements/extra.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY streamer streamer
 RUN pip install "hatchling==${HATCHLING}" && \
     pip wheel --no-deps --no-build-isolation --wheel-dir /dist . && \
-    pip --python /opt/streamer/bin/python install --no-compile --constraint requirements/dev.txt \
-      "$(echo /dist/*.whl)${EXTRAS:+[${EXTRAS}]}" && \
+    pip --python /opt/streamer/bin/python install --no-compile --no-deps /dist/*.whl && \
+    pip --python /opt/streamer/bin/python check && \
     # The root file system is read-only: bytecode is made now, and does not carry times.
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/streamer/lib && \
     install -d -m 0750 /state
