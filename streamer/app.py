@@ -90,7 +90,7 @@ class Daemon:
                 sink=sink,
                 acked=position.acked,
                 journal=self.journal,
-                format=make_format(options.format, self._organizations(), options.ocsf_version),
+                format=make_format(options.format, self._organizations(), options.ocsf_version, options.event),
                 where=compile_where(options.where),
                 redact=compile_redaction(options.redact, secret.reveal().encode() if secret else None, f"sinks.{name}"),
                 batch=options.batch,

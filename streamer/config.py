@@ -340,7 +340,8 @@ class SinkOptions(Strict):
     ocsf_version: OcsfVersion = "1.8.0"
     """Of the format `ocsf`; 1.9.0 has classes of its own for users and roles."""
     event: Literal["keep", "string", "drop"] = "keep"
-    """`event` of an envelope as an object, as a JSON string (for stores that cannot hold keys with dots), or left out."""
+    """`event` of an envelope as an object, as a JSON string (for stores that cannot hold keys with dots), or left out.
+    Formats other than `envelope` have no such key."""
     where: Where = Where()
     redact: list[Redaction] = []
     redact_key: SecretStr | None = None
