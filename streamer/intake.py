@@ -36,7 +36,8 @@ Kind = Literal["catch up", "live", "recheck"]
 class Prepared(NamedTuple):
     """What a walk found that is not in the journal yet, in time order."""
 
-    events: Sequence[Event]
+    times: Sequence[int]
+    """`effective_at` of each, in Unix seconds."""
     entries: Sequence[Entry]
 
 
@@ -196,7 +197,10 @@ class Intake:
             # Most of what an overlap or a recheck reads is known: it is not worth decoding.
             walked = fresh
             fresh = await self._persist(lambda: self.journal.unknown(self.source.name, walked or []))
-        return None if fresh is None else Prepared(fresh, await self._entries(fresh, late=kind == "recheck"))
+        if fresh is None:
+            return None
+        entries = await self._entries(fresh, late=kind == "recheck")
+        return Prepared([event.effective_at for event in fresh], entries)
 
     async def _append(self, kind: Kind, window: Window, prepared: Prepared | None) -> None:
         if prepared is None:
@@ -208,7 +212,7 @@ class Intake:
         if appended is None:
             return
         self._progress = progress
-        self._report(kind, prepared.events, appended)
+        self._report(kind, prepared.times, appended)
 
     async def _append_when_room(self, entries: Sequence[Entry], progress: Progress) -> int:
         try:
@@ -240,20 +244,20 @@ class Intake:
             enricher.enrich(envelope)
         return Entry(event.id, event.effective_at, encode_envelope(envelope))
 
-    def _report(self, kind: Kind, fresh: Sequence[Event], appended: int) -> None:
+    def _report(self, kind: Kind, times: Sequence[int], appended: int) -> None:
         row, telemetry, live = self._row, self.telemetry, kind == "live"
-        if fresh:
-            row.last_event_at = max(row.last_event_at, fresh[-1].effective_at)
+        if times:
+            row.last_event_at = max(row.last_event_at, times[-1])
             telemetry.listing_verified(row)
         elif live and self._first_time and row.last_event_at == 0 and self.listing == "organization":
             telemetry.listing_unverified(row)
         telemetry.listing_walked(row, self._progress.watermark, appended)
-        if kind == "recheck" and fresh:
-            telemetry.events_late(row, len(fresh), fresh[0].effective_at)
+        if kind == "recheck" and times:
+            telemetry.events_late(row, len(times), times[0])
         if live and row.state == "live":
             now = self.source.now()
-            for event in fresh:
-                telemetry.event_seen_live(row, now - event.effective_at)
+            for time_of_event in times:
+                telemetry.event_seen_live(row, now - time_of_event)
 
 
 class Allowance:
@@ -340,7 +344,7 @@ class RangeWalk:
     async def _preparer(self) -> None:
         while self._next < self._end and (walked := await self._next_walked()) is not None:
             window, events = walked
-            await self._prepared.put((window, await self._prepare(events)))
+            prepared = await self._prepare(events)
             assert window.end is not None
             async with self._changed:
                 # Only now does it leave: while it is prepared it counts.
@@ -348,6 +352,8 @@ class RangeWalk:
                 self._allowance.events -= len(events)
                 self._next = window.end
                 self._changed.notify_all()
+            del walked, events
+            await self._prepared.put((window, prepared))
         await self._prepared.put(None)
         async with self._changed:
             self._changed.notify_all()

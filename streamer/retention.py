@@ -1,5 +1,6 @@
 """The loop that forgets: prunes what every sink has and measures what is left."""
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,13 @@ from streamer.telemetry import SinkStatus, Telemetry
 
 MEASURE_EVERY_S = 2.0
 PRUNE_EVERY_S = 60.0
+
+
+def give_back_memory() -> None:
+    """What a catch-up has freed goes back to the system (glibc keeps it: 130 MiB instead of 90 after a million events)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @dataclass
@@ -34,6 +42,7 @@ class Retention:
                 full = self.telemetry.status.journal.full
                 if since_prune >= self.prune_every_s or full:
                     await self._prune()
+                    give_back_memory()
                     since_prune = 0.0
             except (RetryableError, ConfigError) as error:
                 self.telemetry.retention_failing(str(error))

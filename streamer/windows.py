@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from streamer.config import Recheck
 from streamer.model import Progress, Window
 
-SLICE_EVENTS = 1000
+SLICE_EVENTS = 800
 """What a slice of a long range should hold."""
-MAX_SLICE_EVENTS = 2500
+MAX_SLICE_EVENTS = 2000
 """A walk of a slice that finds more gives up, and the slice is split."""
 MAX_POLL_EVENTS = 10_000
 """A poll that finds more is done by slices."""

@@ -8,7 +8,7 @@ import pytest
 
 from streamer import windows
 from streamer.intake import Allowance, Prepared, RangeWalk
-from streamer.model import Event, EventId, Window
+from streamer.model import Entry, Event, EventId, Window
 from streamer.ports import WindowTooLarge
 from streamer.stop import Stop
 
@@ -25,7 +25,7 @@ class World:
         self.events = [event(at, n) for at, count in density for n in range(count)]
         self.walking = self.most_walking = 0
         self.buffered_peak = 0
-        self.consumed: list[Event] = []
+        self.consumed: list[str] = []
         self.windows: list[Window] = []
 
     async def walk(self, window: Window) -> list[Event] | WindowTooLarge | None:
@@ -43,12 +43,13 @@ class World:
     async def store(self, window: Window, prepared: Prepared | None) -> None:
         assert prepared is not None
         self.windows.append(window)
-        self.consumed += sorted(prepared.events, key=lambda e: e.effective_at)
+        self.consumed += [e.id for e in prepared.entries]
         await asyncio.sleep(0)
 
 
 async def prepare(events: Sequence[Event]) -> Prepared:
-    return Prepared(events, [])
+    ordered = sorted(events, key=lambda e: e.effective_at)
+    return Prepared([e.effective_at for e in ordered], [Entry(e.id, e.effective_at, b"{}") for e in ordered])
 
 
 async def nothing(_: Window) -> list[Event]:
@@ -67,7 +68,7 @@ async def test_all_is_consumed_once_and_in_order(seed: int) -> None:
     walk = RangeWalk(whole, allowance, walk=world.walk, prepare=prepare, store=world.store, stop=Stop())
     assert await walk.run() is True
     assert allowance.events == 0
-    assert [(e.effective_at, e.id) for e in world.consumed] == [(e.effective_at, e.id) for e in world.events]
+    assert world.consumed == [e.id for e in world.events]
     assert [w.start for w in world.windows] == [0, *(w.end for w in world.windows[:-1])]
 
 
@@ -119,7 +120,7 @@ async def test_walkers_wait_for_a_slow_journal() -> None:
     task = asyncio.create_task(walking.run())
     for _ in range(1000):
         await asyncio.sleep(0)
-    assert len(started) == 4 + 2 + 2, "the allowance, one that is stored and one that is prepared"
+    assert len(started) == 4 + 2 + 3, "the allowance; one that is stored, one that is prepared, one that waits between"
     release.set()
     assert await task is False
 
