@@ -5,8 +5,8 @@ ARG BUILD_IMAGE=docker.io/library/python:3.13-slim-bookworm
 ARG RUNTIME_IMAGE=docker.io/library/python:3.13-slim-bookworm
 
 FROM ${BUILD_IMAGE} AS build
-# Beyond requirements/runtime.txt, which holds the extras speed, geoip and s3: `pyarrow` for an archive in Parquet, which is large.
-ARG EXTRA_PACKAGES=""
+# Of requirements/runtime.txt, which holds what every extra needs. `pyarrow` is for an archive in Parquet, and larger than all else.
+ARG LEAVE_OUT="pyarrow"
 ARG HATCHLING=1.27.0
 # Times in the wheel are that of the commit: --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 ARG SOURCE_DATE_EPOCH=1767225600
@@ -15,13 +15,11 @@ WORKDIR /src
 SHELL ["/bin/sh", "-eu", "-c"]
 
 # Dependencies first: they change less often than the code. Every file is checked against its hash.
-COPY requirements/runtime.txt requirements/dev.txt requirements/
-RUN for name in ${EXTRA_PACKAGES}; do \
-      awk -v name="${name}" 'index($0, name "==") == 1 {on = 1} on {print} on && !/\\$/ {exit}' requirements/dev.txt; \
-    done > requirements/extra.txt && \
+COPY requirements/runtime.txt requirements/
+RUN awk -v names=" ${LEAVE_OUT} " '/^[a-z]/ {split($1, pin, "=="); out = index(names, " " pin[1] " ")} !out' \
+      requirements/runtime.txt > requirements/image.txt && \
     python -m venv --without-pip /opt/streamer && \
-    pip --python /opt/streamer/bin/python install --no-compile --no-deps --require-hashes \
-      -r requirements/runtime.txt -r requirements/extra.txt
+    pip --python /opt/streamer/bin/python install --no-compile --no-deps --require-hashes -r requirements/image.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY streamer streamer
