@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SEED ?= 1
+FOR ?= 30s
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test integration lint format bench drift events lock clean
@@ -18,7 +18,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: $(READY) ## the main job with no key: the simulator, real sinks, the status page
-	$(BIN)/streamer demo
+	$(BIN)/streamer demo --for $(FOR)
 
 test: $(READY) ## all tests that need nothing but this folder
 	$(BIN)/python -m pytest -m "not integration"

@@ -109,7 +109,7 @@ async def _check_all(config: "Config", *, online: bool) -> list[str]:
 
 
 def demo(
-    duration: Annotated[str, typer.Option("--for", help="How long, like 30s; until Ctrl-C if not given.")] = "",
+    duration: Annotated[str, typer.Option("--for", help="How long, like 10m; 0s: until Ctrl-C.")] = "30s",
     folder: Annotated[Path, typer.Option("--dir", help="Where the demo writes.")] = Path("demo"),
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Of metrics and status; 0 takes any.")] = 9464,
 ) -> None:
@@ -118,7 +118,7 @@ def demo(
     from streamer.config import parse_duration
 
     try:
-        seconds = parse_duration(duration) if duration else None
+        seconds = parse_duration(duration) or None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--for") from None
     asyncio.run(demonstrate(folder, port, seconds))
