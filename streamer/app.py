@@ -45,9 +45,9 @@ class Daemon:
         self.deliveries: list[Delivery] = []
         self._intakes_running = 0
 
-    async def open(self, stack: AsyncExitStack) -> None:
+    async def open(self, stack: AsyncExitStack, *, delivering: bool = True) -> None:
         self.enrichment = await stack.enter_async_context(open_enrichment(self.config, self.telemetry, self.stop))
-        for name, options in self.config.sinks.items():
+        for name, options in self.config.sinks.items() if delivering else ():
             await self._open_sink(stack, SinkName(name), options)
         for source_name, source_options in self.config.sources.items():
             kind = SOURCES[source_options.type]  # type: ignore[attr-defined]  # the registry's models carry their type
@@ -166,6 +166,19 @@ async def open_daemon(config: Config, telemetry: Telemetry, stop: Stop, *, once:
         if config.admin is not None:
             daemon.admin_port = await stack.enter_async_context(serve_admin(config.admin, telemetry))
         yield daemon
+
+
+async def repair(config: Config, telemetry: Telemetry) -> None:
+    """Walk again what an operator asked for, into the journal; deliver nothing. ConfigError while a daemon runs: it does so itself."""
+    stop = Stop()
+    async with AsyncExitStack() as stack:
+        journal = await stack.enter_async_context(
+            open_journal(config.state, int(config.journal.max_size), telemetry.clock)
+        )
+        daemon = Daemon(config, telemetry, stop, journal, once=True)
+        await daemon.open(stack, delivering=False)
+        for intake in daemon.intakes:
+            await intake.repair()
 
 
 async def run(config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = False) -> Outcome:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from streamer import windows
 from streamer.config import SourceOptions, resolve_moment
@@ -29,6 +29,8 @@ WAITING_WINDOWS = 2
 
 
 T = TypeVar("T")
+P = TypeVar("P")
+"""What a walk's events become before they are stored."""
 
 Kind = Literal["catch up", "live", "recheck"]
 
@@ -91,6 +93,7 @@ class Intake:
         await self._live()
         for index, spans in windows.due_rechecks(self._progress, options.recheck, now, options.overlap):
             await self._recheck(index, spans, now)
+        await self._serve_repairs()
         if not self.stop.is_set():
             self.telemetry.listing_live(self._row)
 
@@ -139,6 +142,20 @@ class Intake:
                 return
         done = windows.with_rechecked(self._progress, index, len(self.options.recheck), now)
         await self._persist(lambda: self._store(done))
+
+    async def repair(self) -> None:
+        """What an operator asked to walk again, and nothing else: for when no daemon does it in its turn."""
+        await self._persist(lambda: self.source.look(self.listing))
+        stored = await self.journal.progress(self.source.name, self.listing)
+        if stored is not None:
+            self._first_time, self._progress = False, stored
+            await self._serve_repairs()
+
+    async def _serve_repairs(self) -> None:
+        for repair in await self._persist(lambda: self.journal.repairs(self.source.name, self.listing)) or ():
+            if not await self._range("recheck", repair.since, repair.before):
+                return
+            await self._persist(lambda: self.journal.repaired(repair))  # noqa: B023 - awaited before the next turn
 
     async def _store(self, progress: Progress) -> bool:
         await self.journal.append(self.source.name, self.listing, [], progress)
@@ -272,7 +289,7 @@ class Allowance:
         self.limit = (concurrency + WAITING_WINDOWS) * windows.SLICE_EVENTS
 
 
-class RangeWalk:
+class RangeWalk(Generic[P]):
     """Several walks at once over one long range; what they find is prepared and stored in time order, each window once.
 
     Preparing works ahead of storing by one window, so that the processor and the disk work at the same time. Memory is bounded: a
@@ -285,8 +302,8 @@ class RangeWalk:
         allowance: Allowance,
         *,
         walk: Callable[[Window], Awaitable[list[Event] | WindowTooLarge | None]],
-        prepare: Callable[[Sequence[Event]], Awaitable[Prepared | None]],
-        store: Callable[[Window, Prepared | None], Awaitable[None]],
+        prepare: Callable[[Sequence[Event]], Awaitable[P]],
+        store: Callable[[Window, P], Awaitable[None]],
         stop: Stop,
     ) -> None:
         assert whole.end is not None
@@ -296,7 +313,7 @@ class RangeWalk:
         self._changed = allowance.changed
         self._walked: dict[int, tuple[Window, list[Event]]] = {}
         self._under_way: set[int] = set()
-        self._prepared: asyncio.Queue[tuple[Window, Prepared | None] | None] = asyncio.Queue(1)
+        self._prepared: asyncio.Queue[tuple[Window, P] | None] = asyncio.Queue(1)
         self._stored = whole.start
 
     async def run(self) -> bool:

@@ -97,6 +97,15 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """Of these, those with `since` <= time < `before`, in Unix seconds."""
 
 
+class Repair(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to walk a range of a listing again, because something in it is missing."""
+
+    number: int
+    since: int
+    """Unix seconds; nothing before what the journal remembers, or it would be appended twice."""
+    before: int
+
+
 class Backlog(msgspec.Struct, frozen=True):
     """What one sink has not acknowledged."""
 
@@ -139,6 +148,12 @@ class Journal(Protocol):
 
         RetryableError("journal full …") when the entries do not fit into `max_size`; the progress is then not stored either.
         """
+
+    async def repairs(self, source: SourceName, listing: Listing, /) -> list[Repair]:
+        """Repairs that an operator asked for, oldest first, at most 1,000."""
+
+    async def repaired(self, repair: Repair, /) -> None:
+        """Its range has been walked again: it goes."""
 
     # delivery
     async def position(self, sink: SinkName, start: Literal["earliest", "latest"], /) -> SinkPosition:

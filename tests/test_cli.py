@@ -30,7 +30,20 @@ from tests.simulation import Child, simulated_in_child
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
 COMMAND = (sys.executable, "-m", "streamer")
 LIMIT_S = 60
-VERBS = ("run", "check", "demo", "simulate", "status", "tail", "replay", "dlq", "verify", "types", "schema")
+VERBS = (
+    "run",
+    "check",
+    "demo",
+    "simulate",
+    "status",
+    "tail",
+    "replay",
+    "reconcile",
+    "dlq",
+    "verify",
+    "types",
+    "schema",
+)
 
 
 def streamer(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:

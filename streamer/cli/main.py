@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from streamer import __version__
-from streamer.cli import archive, daemon, dead_letters, facts, reading, replay, rules, simulate, status
+from streamer.cli import archive, daemon, dead_letters, facts, reading, reconcile, replay, rules, simulate, status
 from streamer.errors import ConfigError, StreamerError
 
 NO, USAGE, BUG, CONFIG = 1, 2, 70, 78
@@ -41,6 +41,7 @@ app.command("status")(status.status)
 app.command("tail")(reading.tail)
 app.command("explain")(reading.explain)
 app.command("replay")(replay.replay)
+app.command("reconcile")(reconcile.reconcile)
 app.command("verify")(archive.verify)
 app.command("keygen")(archive.keygen)
 app.command("types")(facts.types)

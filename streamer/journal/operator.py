@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +126,43 @@ class Operator:
             raise
         self._db.execute("COMMIT")
         return count
+
+    # --- completeness ---
+
+    def remembered(self, source: str, since: int, before: int) -> list[tuple[int, str, str, int]]:
+        """(effective_at, key, listing, seq) of what the journal has seen of [since, before), Unix seconds; the key is `memory_key` of the id."""
+        return self._db.execute(
+            "SELECT effective_at, id, listing, seq FROM ids WHERE source = (SELECT number FROM sources WHERE name = ?)"
+            " AND effective_at >= ? AND effective_at < ?",
+            (source, since, before),
+        ).fetchall()
+
+    def forgotten_before(self, source: str) -> int:
+        """Ids of events before this Unix second may have been forgotten; 0: none ever was."""
+        row = self._db.execute(
+            "SELECT max(before) FROM forgotten JOIN sources ON number = source WHERE name = ?", (source,)
+        ).fetchone()
+        return row[0] or 0
+
+    def acked(self) -> dict[str, int]:
+        return dict(self._db.execute("SELECT name, acked FROM sinks").fetchall())
+
+    def buried(self, after: int) -> list[tuple[int, str, int]]:
+        """(number, sink, seq) of the dead letters that follow number `after`."""
+        return self._db.execute(
+            "SELECT number, sink, seq FROM dead_letters WHERE number > ? ORDER BY number", (after,)
+        ).fetchall()
+
+    def repair(self, source: str, listing: str, spans: Sequence[tuple[int, int]]) -> None:
+        """Ask for ranges, [since, before) in Unix seconds, to be walked again."""
+        self._db.executemany(
+            "INSERT INTO repairs (source, listing, since, before) VALUES (?, ?, ?, ?)",
+            [(source, listing, since, before) for since, before in spans],
+        )
+
+    def repairs_left(self) -> int:
+        left: int = self._db.execute("SELECT count(*) FROM repairs").fetchone()[0]
+        return left
 
     def _change(self, statement: str, numbers: list[int] | None, sink: str | None) -> int:
         return self._db.execute(statement, (None if numbers is None else json.dumps(numbers), sink)).rowcount

@@ -29,6 +29,15 @@ MIGRATIONS: tuple[str, ...] = (
       since REAL NOT NULL DEFAULT 0, before REAL NOT NULL DEFAULT 9e18
     );
     """,
+    """
+    CREATE TABLE repairs (
+      number INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, listing TEXT NOT NULL, since INTEGER NOT NULL,
+      before INTEGER NOT NULL
+    );
+    CREATE TABLE forgotten (
+      source INTEGER NOT NULL REFERENCES sources, listing TEXT NOT NULL, before INTEGER NOT NULL, PRIMARY KEY (source, listing)
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -20,7 +20,7 @@ import orjson
 from streamer.errors import ConfigError, RetryableError
 from streamer.journal.schema import MIGRATIONS, PRAGMAS, VERSION
 from streamer.model import Bookmark, Entry, Event, Listing, Progress, Record, Seq, SinkName, SourceName
-from streamer.ports import Backlog, DeadLetter, JournalSize, Replay, SinkPosition
+from streamer.ports import Backlog, DeadLetter, JournalSize, Repair, Replay, SinkPosition
 
 T = TypeVar("T")
 
@@ -41,6 +41,10 @@ _RETRYABLE = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_NOMEM,
 }
+
+
+class FolderInUse(ConfigError):
+    """Another process holds the state folder."""
 
 
 def memory_key(event_id: str) -> str:
@@ -101,7 +105,7 @@ def _lock(folder: Path) -> int:
     except OSError:
         owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(fd)
-        raise ConfigError(
+        raise FolderInUse(
             f"state: {folder} is in use by another streamer (process {owner}); stop it or give this one its own `state`"
         ) from None
     os.ftruncate(fd, 0)
@@ -310,6 +314,24 @@ class SqliteJournal:
             (number, listing, head, orjson.dumps(keys).decode()),
         ).rowcount
 
+    async def repairs(self, source: SourceName, listing: Listing, /) -> list[Repair]:
+        return await self._run(self._repairs, source, listing)
+
+    def _repairs(self, source: str, listing: str) -> list[Repair]:
+        rows = self._db.execute(
+            "SELECT number, max(since, coalesce((SELECT max(before) FROM forgotten JOIN sources ON number = source WHERE name = ?1), 0)), before"
+            " FROM repairs WHERE source = ?1 AND listing = ?2 ORDER BY number LIMIT 1000",
+            (source, listing),
+        ).fetchall()
+        return [Repair(number=n, since=since, before=before) for n, since, before in rows]
+
+    async def repaired(self, repair: Repair, /) -> None:
+        await self._run(self._repaired, repair.number)
+
+    def _repaired(self, number: int) -> None:
+        with _transaction(self._db):
+            self._db.execute("DELETE FROM repairs WHERE number = ?", (number,))
+
     # --- delivery ----------------------------------------------------------------------------------------------------
 
     async def position(self, sink: SinkName, start: Literal["earliest", "latest"], /) -> SinkPosition:
@@ -488,11 +510,18 @@ class SqliteJournal:
         """Per listing, measured from its watermark where that is behind: a catch-up walks its overlap again, too."""
         rows = self._db.execute("SELECT source, listing, watermark FROM progress").fetchall()
         for source, listing, watermark in rows:
-            self._db.execute(
+            end = int(min(before, watermark - remember_seconds))
+            gone = self._db.execute(
                 "DELETE FROM ids WHERE (source, effective_at, id) IN (SELECT source, effective_at, id FROM ids"
                 " WHERE source = ? AND effective_at < ? AND listing = ? LIMIT ?)",
-                (source, int(min(before, watermark - remember_seconds)), listing, FORGOTTEN_IDS_PER_CALL),
-            )
+                (source, end, listing, FORGOTTEN_IDS_PER_CALL),
+            ).rowcount
+            if gone:
+                # Nobody may take what was forgotten for what was never seen.
+                self._db.execute(
+                    "INSERT INTO forgotten VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET before = max(before, excluded.before)",
+                    (source, listing, end),
+                )
 
 
 def _text(value: str) -> str:
