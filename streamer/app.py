@@ -16,6 +16,7 @@ from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.model import SinkName, SourceName
 from streamer.ports import SinkContext
 from streamer.retention import Retention
+from streamer.retry import HOLD_S
 from streamer.routing import compile_redaction, compile_where
 from streamer.sinks import SINKS
 from streamer.sources import SOURCES
@@ -37,8 +38,18 @@ class Outcome:
 class Daemon:
     """Everything that one configuration makes, opened."""
 
-    def __init__(self, config: Config, telemetry: Telemetry, stop: Stop, journal: SqliteJournal, *, once: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        telemetry: Telemetry,
+        stop: Stop,
+        journal: SqliteJournal,
+        *,
+        once: bool,
+        slowest_s: float = HOLD_S,
+    ) -> None:
         self.config, self.telemetry, self.stop, self.journal, self.once = config, telemetry, stop, journal, once
+        self._slowest_s = slowest_s
         self.outcome = Outcome()
         self.admin_port: int | None = None
         self.intakes: list[Intake] = []
@@ -65,6 +76,7 @@ class Daemon:
                     stop=self.stop,
                     allowance=allowance,
                     once=self.once,
+                    max_wait_s=self._slowest_s,
                 )
                 for listing in source.listings
             ]
@@ -97,6 +109,7 @@ class Daemon:
                 telemetry=self.telemetry,
                 stop=self.stop,
                 caught_up=(lambda: self._intakes_running == 0) if self.once else None,
+                hold_s=self._slowest_s,
             )
         )
 
@@ -155,13 +168,18 @@ class Daemon:
 
 
 @asynccontextmanager
-async def open_daemon(config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = False) -> AsyncIterator[Daemon]:
-    """Open in order, close in reverse. ConfigError for whatever an operator has to mend first."""
+async def open_daemon(
+    config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = False, slowest_s: float = HOLD_S
+) -> AsyncIterator[Daemon]:
+    """Open in order, close in reverse. ConfigError for whatever an operator has to mend first.
+
+    `slowest_s`: the longest wait between two tries of whatever fails.
+    """
     async with AsyncExitStack() as stack:
         journal = await stack.enter_async_context(
             open_journal(config.state, int(config.journal.max_size), telemetry.clock)
         )
-        daemon = Daemon(config, telemetry, stop, journal, once=once)
+        daemon = Daemon(config, telemetry, stop, journal, once=once, slowest_s=slowest_s)
         await daemon.open(stack)
         if config.admin is not None:
             daemon.admin_port = await stack.enter_async_context(serve_admin(config.admin, telemetry))

@@ -77,12 +77,17 @@ class Intake:
         self._progress = progress
         self._row.watermark = progress.watermark
         while not self.stop.is_set():
-            began = self.source.now()
+            began = self._now()
             await self._turn(began)
             if self.once or self.stop.is_set():
                 return
             # A poll that took long is followed by the next at once; one that was quick waits out the interval.
-            await self.stop.sleep(self.options.poll_interval - max(self.source.now() - began, 0))
+            await self.stop.sleep(self.options.poll_interval - max(self._now() - began, 0))
+
+    def _now(self) -> float:
+        """The time at upstream, as far as a second witness has got there too: our clock, or the newest event. A `Date` header that is
+        ahead would else move the watermark past events that are still to come."""
+        return min(self.source.now(), max(self.telemetry.clock(), self._row.last_event_at))
 
     async def _turn(self, now: float) -> None:
         options = self.options
@@ -107,11 +112,11 @@ class Intake:
         start = self.options.start
         if start == "beginning":
             oldest = await self.source.oldest(self.listing)
-            begin = oldest if oldest is not None else int(self.source.now())
+            begin = oldest if oldest is not None else int(self._now())
         else:
-            begin = int(resolve_moment(start, self.source.now()))
+            begin = int(resolve_moment(start, self._now()))
         # Everything will be walked from now on, so a recheck owes nothing that is older.
-        progress = Progress(begin, tuple(int(self.source.now()) for _ in self.options.recheck))
+        progress = Progress(begin, tuple(int(self._now()) for _ in self.options.recheck))
         await self.journal.append(self.source.name, self.listing, [], progress)
         return progress
 
@@ -119,13 +124,15 @@ class Intake:
 
     async def _live(self) -> None:
         """One poll: the overlap and everything since. Splits by slices only when there is too much for one window."""
-        window = windows.live_window(self._progress.watermark, self.options.overlap)
+        # A watermark that a wrong clock once left in the future hides nothing.
+        watermark = min(self._progress.watermark, int(self._now()))
+        window = windows.live_window(watermark, self.options.overlap)
         began = time.monotonic()
         events = await self._walk_patiently(window, windows.MAX_POLL_EVENTS)
         if events is None:
             return
         # The time at which the walk began, by the clock as it is corrected now.
-        started = int(self.source.now() - (time.monotonic() - began))
+        started = int(self._now() - (time.monotonic() - began))
         if isinstance(events, WindowTooLarge):
             await self._range("live", window.start, started + 1)
         else:

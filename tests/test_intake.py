@@ -124,6 +124,37 @@ async def test_an_event_ahead_of_our_clock_is_taken(world: World) -> None:
     assert await world.ids() == ["e1", "e2"]
 
 
+async def test_a_server_clock_that_is_ahead_leaves_no_event_out(world: World) -> None:
+    """A wrong `Date` must not move the watermark past what is still to come; method: upstream's clock an hour ahead, no rechecks."""
+    world.source.clock = lambda: world.now + 3600
+    async with world.running(start="now", recheck=[]):
+        for n in range(3):
+            await world.until(lambda: world.row.state == "live")
+            world.now += 400
+            world.source.make(n, int(world.now))
+            await world.until(lambda n=n: world.journal.head == n + 1)  # type: ignore[misc]  # mypy infers no default
+    assert await world.ids() == ["e0", "e1", "e2"]
+
+
+async def test_with_our_clock_behind_the_newest_event_says_how_far_we_are(world: World) -> None:
+    """Goal: a wrong clock of ours does not read an hour again at every poll; method: an hour behind, one event of now."""
+    world.telemetry.clock = lambda: world.now - 3600
+    world.source.make(1, int(NOW))
+    async with world.running(start="2h", overlap="1m"):
+        await world.until(lambda: any(walk.start >= int(NOW) - 61 for walk in world.source.walks))
+    assert await world.ids() == ["e1"]
+
+
+async def test_a_watermark_in_the_future_hides_nothing(world: World) -> None:
+    """A clock that was wrong before the restart; method: a stored watermark two hours ahead, no rechecks."""
+    await world.journal.append(world.source.name, "organization", [], Progress(int(NOW) + 7200))
+    async with world.running(recheck=[]):
+        await world.until(lambda: world.row.state == "live")
+        world.source.make(1, int(NOW))
+        await world.until(lambda: world.journal.head == 1)
+    assert await world.ids() == ["e1"]
+
+
 async def test_a_late_event_inside_the_overlap_is_taken_unmarked(world: World) -> None:
     """Goal: short delays are ordinary; method: visible 100 s after its time, overlap 5 min."""
     world.source.make(1, int(NOW) - 50, visible=NOW + 50)
