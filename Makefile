@@ -21,7 +21,7 @@ demo: $(READY) ## the main job with no key: the simulator, real sinks, the statu
 	$(BIN)/streamer demo --for $(FOR)
 
 test: $(READY) ## all tests that need nothing but this folder
-	$(BIN)/python -m pytest -m "not integration"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not integration"
 
 integration: $(READY) ## the tests against real servers, which they provision and start themselves
 	tests/integration/provision.sh

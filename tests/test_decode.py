@@ -705,7 +705,7 @@ def test_any_json(tree: object) -> None:
 
 
 @given(events(), st.booleans())
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=200)
 def test_anything_like_an_event(said: dict[str, Any], indented: bool) -> None:
     """Goal: no part of an event breaks another. Method: events with random parts, on one line or several."""
     raw = json.dumps(said, ensure_ascii=indented, indent=1 if indented else None).encode()
@@ -733,7 +733,7 @@ SEEDS = SAMPLES or [json.dumps(record()).encode()]
         max_size=4,
     ),
 )
-@settings(deadline=None, max_examples=800)
+@settings(deadline=None, max_examples=300)
 def test_mutated_events(seed: bytes, cuts: list[tuple[float, int, bytes]]) -> None:
     """Goal: a damaged event is still an envelope. Method: stretches of published events replaced by other bytes."""
     raw = seed
