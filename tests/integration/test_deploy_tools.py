@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import jsonschema
 import pytest
 import yaml
 
+from streamer.formats import make_format
 from tests.integration.child import cached, debian_root, fetch
+from tests.records import records
 from tests.simulation import KEY, simulated_in_child
 from tests.test_deploy import ALERTS, CHART, DASHBOARD, DEPLOY, ROOT, VALUES, check_stateful_set
 
@@ -268,6 +271,25 @@ def test_the_monitoring_folder_renders() -> None:
     assert found["PrometheusRule"][0]["spec"] == ALERTS
 
 
+def test_vector_reads_an_envelope_as_its_example_says(tmp_path: Path) -> None:
+    """Goal: the remap program compiles and gives the event its time; method: the language itself, on lines of the envelope's format."""
+    source = yaml.safe_load((DEPLOY / "kustomize/sidecar/vector/vector.yaml").read_text("utf-8"))
+    program = source["transforms"]["envelope"]["source"]
+    encode = make_format("envelope").encode
+    lines = [encode(record).decode() for record in records(20)]
+    script = (
+        "import json, sys, vrl_python\n"
+        "program, lines = json.load(sys.stdin)\n"
+        "run = vrl_python.VRLRuntime()\n"
+        "made = [run.execute(program, {'message': line}).processed_event for line in lines]\n"
+        "print(json.dumps([[e['id'], e['time'], e['timestamp'].replace(' UTC', '+00:00')] for e in made]))"
+    )
+    env = {"PYTHONPATH": str(python_tool("vrl-python==0.1.0"))}
+    made = json.loads(tool([sys.executable, "-c", script], given=json.dumps([program, lines]), env=env))
+    assert [event[0] for event in made] == [json.loads(line)["id"] for line in lines]
+    assert all(datetime.fromisoformat(time) == datetime.fromisoformat(stamp) for _, time, stamp in made)
+
+
 # --- monitoring ------------------------------------------------------------------------------------------------------
 
 
@@ -306,3 +328,47 @@ def test_systemd_takes_the_unit_and_finds_little_exposed(tmp_path: Path) -> None
     unit.write_text(text.replace("/opt/streamer/bin/streamer", "/bin/true"))
     assert tool(["systemd-analyze", "verify", str(unit)]) == ""
     tool(["systemd-analyze", "security", "--offline=yes", "--threshold=15", str(unit)])
+
+
+def system_calls(name: str) -> set[str]:
+    """Those of a group such as @system-service."""
+    said = (line.strip() for line in tool(["systemd-analyze", "syscall-filter", name]).splitlines()[1:])
+    found: set[str] = set()
+    for line in said:
+        found |= system_calls(line) if line.startswith("@") else {line} if line and not line.startswith("#") else set()
+    return found
+
+
+def test_the_daemon_needs_nothing_that_the_unit_forbids(tmp_path: Path) -> None:
+    """Goal: SystemCallFilter and MemoryDenyWriteExecute are no trap; method: file and archive under the kernel's own ban, system calls counted."""
+    for folder in ("log", "lake"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "key").write_text(KEY)
+    config = tmp_path / "streamer.yaml"
+    script = (
+        "import ctypes, os, sys\n"
+        "refuse_exec_gain, pr_set_mdwe = 1, 65\n"
+        "ctypes.CDLL(None).prctl(pr_set_mdwe, refuse_exec_gain, 0, 0, 0)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'streamer', 'run', '--once', '-c', sys.argv[1]])"
+    )
+    strace = str(debian_root("strace", ["strace"]) / "usr/bin/strace")
+    counts = tmp_path / "calls"
+    with simulated_in_child(events=300) as upstream:
+        config.write_text(
+            f"state: {tmp_path}/state\nadmin: {{listen: '127.0.0.1:0'}}\n"
+            f"sources: {{acme: {{type: openai_audit_logs, api_key_file: {tmp_path}/key, base_url: '{upstream.base_url}'}}}}\n"
+            f"sinks: {{local: {{type: file, path: {tmp_path}/log/a.jsonl}}, lake: {{type: archive, path: {tmp_path}/lake}}}}\n"
+        )
+        tool(
+            [strace, "-f", "-qq", "-c", "-o", str(counts), sys.executable, "-c", script, str(config)],
+            env={"PYTHONPATH": str(ROOT)},
+        )
+    assert len((tmp_path / "log/a.jsonl").read_text().splitlines()) == 300
+    rows = [line.split() for line in counts.read_text().splitlines()]
+    used = {row[-1] for row in rows if len(row) >= 5 and row[0][0].isdigit()} - {"total"}
+    assert {"openat", "fsync", "connect"} <= used
+    unit = (DEPLOY / "systemd/openai-audit-streamer.service").read_text("utf-8")
+    assert "SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n" in unit
+    allowed = system_calls("@system-service") - system_calls("@privileged") - system_calls("@resources")
+    # SQLite gives its files to the database's owner when it is root, and the unit's user is not.
+    assert used - allowed <= ({"fchown"} if os.geteuid() == 0 else set())
