@@ -226,6 +226,13 @@ class Recheck(Strict):
     window: Duration
 
 
+class Canary(Strict):
+    """A harmless event that somebody causes on purpose: when it does not show up, the way from there to here is broken."""
+
+    type: str
+    every: Duration = 86_400.0
+
+
 class SourceOptions(Strict):
     """What every source takes; the adapter's own options extend it."""
 
@@ -240,6 +247,8 @@ class SourceOptions(Strict):
         Recheck.model_construct(every=21_600.0, window=172_800.0),
     ]
     concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    canary: Canary | None = None
+    """Not ready while it is overdue."""
 
 
 class Where(Strict):

@@ -12,12 +12,14 @@ from datetime import datetime
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from streamer import windows
-from streamer.config import SourceOptions, resolve_moment
+from streamer.catalog import lookup
+from streamer.config import SourceOptions, resolve_moment, show_duration
 from streamer.decode import to_envelope
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Entry, Event, Listing, Progress, Window, encode_envelope, from_epoch
 from streamer.ports import Enricher, Journal, Source, WindowTooLarge
 from streamer.retry import HOLD_S, Backoff
+from streamer.rhythm import DAYS, Rhythm
 from streamer.stop import Stop
 from streamer.telemetry import Telemetry
 
@@ -64,6 +66,11 @@ class Intake:
 
     def __post_init__(self) -> None:
         self._row = self.telemetry.listing_opened(self.source.name, self.listing, self.options.poll_interval)
+        self._rhythm, self._found = Rhythm(), 0
+        canary = self.options.canary
+        self._canary = canary if canary is not None and lookup(canary.type).listing == self.listing else None
+        if self._canary is not None:
+            self.telemetry.listing_expects(self._row, self._canary.type, self.telemetry.clock() + self._canary.every)
 
     async def run(self) -> None:
         """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`."""
@@ -76,6 +83,7 @@ class Intake:
             return
         self._progress = progress
         self._row.watermark = progress.watermark
+        await self._persist(self._learn_rhythm)
         while not self.stop.is_set():
             began = self._now()
             await self._turn(began)
@@ -99,6 +107,8 @@ class Intake:
         for index, spans in windows.due_rechecks(self._progress, options.recheck, now, options.overlap):
             await self._recheck(index, spans, now)
         await self._serve_repairs()
+        upstream_now = self.source.now()
+        self.telemetry.listing_quiet(self._row, upstream_now, self._rhythm.usual_gap(upstream_now))
         if not self.stop.is_set():
             self.telemetry.listing_live(self._row)
 
@@ -119,6 +129,13 @@ class Intake:
         progress = Progress(begin, tuple(int(self._now()) for _ in self.options.recheck))
         await self.journal.append(self.source.name, self.listing, [], progress)
         return progress
+
+    async def _learn_rhythm(self) -> bool:
+        since = int(self.source.now()) - (DAYS + 1) * 86_400
+        for hour, events, newest in await self.journal.hours(self.source.name, self.listing, since):
+            self._rhythm.hours[hour] = events
+            self._row.last_event_at = max(self._row.last_event_at, newest)
+        return True
 
     # --- the three kinds of walks ------------------------------------------------------------------------------------
 
@@ -143,12 +160,14 @@ class Intake:
         await self._range("catch up", self._progress.watermark, until)
 
     async def _recheck(self, index: int, spans: Sequence[Window], now: float) -> None:
+        self._found = 0
         for span in spans:
             assert span.end is not None
             if not await self._range("recheck", span.start, span.end):
                 return
         done = windows.with_rechecked(self._progress, index, len(self.options.recheck), now)
-        await self._persist(lambda: self._store(done))
+        if await self._persist(lambda: self._store(done)):
+            self.telemetry.rechecked(self._row, show_duration(self.options.recheck[index].window), self._found)
 
     async def repair(self) -> None:
         """What an operator asked to walk again, and nothing else: for when no daemon does it in its turn."""
@@ -223,8 +242,16 @@ class Intake:
             fresh = await self._persist(lambda: self.journal.unknown(self.source.name, walked or []))
         if fresh is None:
             return None
+        self._look_for_canary(fresh)
         entries = await self._entries(fresh, late=kind == "recheck")
         return Prepared([event.effective_at for event in fresh], entries)
+
+    def _look_for_canary(self, events: Sequence[Event]) -> None:
+        canary = self._canary
+        if canary is not None:
+            seen = [e.effective_at for e in events if e.type == canary.type]
+            if seen:
+                self.telemetry.listing_expects(self._row, canary.type, max(seen) + canary.every)
 
     async def _append(self, kind: Kind, window: Window, prepared: Prepared | None) -> None:
         if prepared is None:
@@ -273,10 +300,12 @@ class Intake:
         if times:
             row.last_event_at = max(row.last_event_at, times[-1])
             telemetry.listing_verified(row)
+            self._rhythm.add(times)
         elif live and self._first_time and row.last_event_at == 0 and self.listing == "organization":
             telemetry.listing_unverified(row)
         telemetry.listing_walked(row, self._progress.watermark, appended)
         if kind == "recheck" and times:
+            self._found += len(times)
             telemetry.events_late(row, len(times), times[0])
         if live and row.state == "live":
             now = self.source.now()

@@ -149,6 +149,9 @@ class Journal(Protocol):
         RetryableError("journal full …") when the entries do not fit into `max_size`; the progress is then not stored either.
         """
 
+    async def hours(self, source: SourceName, listing: Listing, since: int, /) -> list[tuple[int, int, int]]:
+        """(hour since 1970, remembered events in it, `effective_at` of the newest) of every hour from Unix second `since` on that has any."""
+
     async def repairs(self, source: SourceName, listing: Listing, /) -> list[Repair]:
         """Repairs that an operator asked for, oldest first, at most 1,000."""
 

@@ -23,6 +23,11 @@ Metric = Literal[
     "streamer_event_lateness_seconds",
     "streamer_source_watermark_seconds",
     "streamer_source_last_success_seconds",
+    "streamer_source_quiet_seconds",
+    "streamer_source_usual_quiet_seconds",
+    "streamer_source_canary_due_seconds",
+    "streamer_reconcile_missing",
+    "streamer_reconcile_last_success_seconds",
     "streamer_source_held",
     "streamer_source_unverified",
     "streamer_source_clock_skew_seconds",
@@ -57,8 +62,20 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 ListingState = Literal["starting", "catching up", "live", "failing", "held"]
 SinkState = Literal["starting", "delivering", "idle", "failing", "held"]
 
+SEEN_LIVE = 1000
+"""So many of the last events make the quantiles of `/status`."""
 MAX_UNKNOWN_TYPE_LABELS = 200
 """More distinct unknown types than that are counted under `other`."""
+
+
+@dataclass
+class Recheck:
+    """What the standing comparison of a listing with the API found last."""
+
+    at: float
+    """Unix seconds."""
+    missing: int
+    """Events that were not in the journal; they are now."""
 
 
 @dataclass
@@ -78,6 +95,18 @@ class ListingStatus:
     """Unix seconds of the last whole walk; 0: none yet."""
     last_event_at: int = 0
     """The newest `effective_at` seen, in Unix seconds; 0: none yet."""
+    quiet: float | None = None
+    """Seconds since then."""
+    usual_gap: float | None = None
+    """Seconds between events at this hour, on average over the last week; None: too few to say."""
+    lateness: dict[str, float] | None = None
+    """p50, p99 and max of the last events seen live: first seen minus `effective_at`, in seconds."""
+    rechecks: dict[str, Recheck] = field(default_factory=dict)
+    """By their `window`."""
+    canary: str | None = None
+    """The event type that must show up; None: this listing has no canary."""
+    canary_due: float = 0.0
+    """Unix seconds by which it must."""
     poll_interval: float = 10.0
     received: int = 0
     late: int = 0
@@ -194,6 +223,25 @@ class Telemetry:
             buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400, 172800),
             registry=self.registry,
         )
+        self._quiet = gauge("streamer_source_quiet_seconds", "Time since the newest event", *at)
+        self._usual_gap = gauge(
+            "streamer_source_usual_quiet_seconds",
+            "Time between events at this hour, on average over the last week",
+            *at,
+        )
+        self._canary_due = gauge(
+            "streamer_source_canary_due_seconds", "Unix time by which the canary must show up", *at
+        )
+        self._missing = gauge(
+            "streamer_reconcile_missing",
+            "Events that the last recheck of this window found upstream and not in the journal",
+            *at,
+            "window",
+        )
+        self._rechecked = gauge(
+            "streamer_reconcile_last_success_seconds", "Unix time of the last whole recheck", *at, "window"
+        )
+        self._seen_live: dict[tuple[str, str], deque[float]] = {}
         self._watermark = gauge("streamer_source_watermark_seconds", "Everything before this Unix time is walked", *at)
         self._last_success = gauge("streamer_source_last_success_seconds", "Unix time of the last whole walk", *at)
         self._source_held = gauge("streamer_source_held", "1 while an operator has to act on this listing", *at)
@@ -294,7 +342,34 @@ class Telemetry:
             self._received.labels(row.source, row.listing).inc(appended)
             self.log.debug("events appended", source=row.source, listing=row.listing, count=appended)
 
+    def listing_expects(self, row: ListingStatus, canary: str, due: float) -> None:
+        """`due`: Unix seconds; never moves back."""
+        row.canary, row.canary_due = canary, max(row.canary_due, due)
+        self._canary_due.labels(row.source, row.listing).set(row.canary_due)
+
+    def listing_quiet(self, row: ListingStatus, now: float, usual_gap: float | None) -> None:
+        """`now`: Unix seconds of upstream's clock."""
+        row.usual_gap = usual_gap
+        if row.last_event_at:
+            row.quiet = max(now - row.last_event_at, 0.0)
+            self._quiet.labels(row.source, row.listing).set(row.quiet)
+        if usual_gap is not None:
+            self._usual_gap.labels(row.source, row.listing).set(usual_gap)
+
+    def rechecked(self, row: ListingStatus, window: str, missing: int) -> None:
+        """`window`: of the recheck, as the configuration writes it."""
+        done = row.rechecks[window] = Recheck(self.clock(), missing)
+        self._missing.labels(row.source, row.listing, window).set(missing)
+        self._rechecked.labels(row.source, row.listing, window).set(done.at)
+
     def listing_live(self, row: ListingStatus) -> None:
+        seen = sorted(self._seen_live.get((row.source, row.listing), ()))
+        if seen:
+            row.lateness = {
+                "p50": round(seen[len(seen) // 2], 3),
+                "p99": round(seen[len(seen) * 99 // 100], 3),
+                "max": round(seen[-1], 3),
+            }
         if self._listing_state(row, "live", None):
             self.log.info("live", source=row.source, listing=row.listing, received=row.received)
 
@@ -328,6 +403,8 @@ class Telemetry:
 
     def event_seen_live(self, row: ListingStatus, lateness_s: float) -> None:
         self._lateness.labels(row.source, row.listing).observe(max(lateness_s, 0.0))
+        seen = self._seen_live.setdefault((row.source, row.listing), deque(maxlen=SEEN_LIVE))
+        seen.append(max(lateness_s, 0.0))
 
     def events_late(self, row: ListingStatus, count: int, oldest: int) -> None:
         row.late += count

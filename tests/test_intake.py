@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from streamer.admin.server import unready
+from streamer.catalog import TYPES
 from streamer.config import SourceOptions
 from streamer.errors import ConfigError, RetryableError
 from streamer.intake import Allowance, Intake
@@ -277,3 +279,76 @@ async def test_envelopes_carry_what_was_served(world: World) -> None:
     envelope = decode_envelope(record.line)
     assert bytes(envelope.event) == event.raw
     assert (envelope.id, envelope.source, envelope.listing, envelope.known) == ("e7", "acme", "organization", True)
+
+
+async def test_a_recheck_says_what_was_missing(world: World) -> None:
+    """Goal: `nothing of the window was missing` is a number; method: a recheck that finds nothing, then one that finds two."""
+    rechecks = [{"every": "1h", "window": "2h"}]
+
+    def missing() -> float | None:
+        labels = {"source": "acme", "listing": "organization", "window": "2h"}
+        return world.telemetry.registry.get_sample_value("streamer_reconcile_missing", labels)
+
+    async with world.running(start="1d", recheck=rechecks):
+        await world.until(lambda: world.row.state == "live")
+        assert missing() is None
+        world.now += 3601
+        await world.until(lambda: missing() == 0)
+        for n in range(2):
+            world.source.make(n, int(NOW), visible=world.now + 1)
+        world.now += 3601
+        await world.until(lambda: missing() == 2)
+    assert world.row.rechecks["2h"].missing == 2
+    assert sorted(await world.ids()) == ["e0", "e1"]
+
+
+async def test_silence_is_measured_against_the_usual_rhythm(world: World) -> None:
+    """Goal: how long nothing came and what is usual, after a restart too; method: an event every 40 s for 30 hours, a restart, two hours of nothing."""
+    for n in range(2700):
+        world.source.make(n, int(NOW) - 108_000 + 40 * n)
+    await world.intake(start="2d").run()
+    again = World(world.journal)
+    again.source, world.now, again.now = world.source, NOW + 7200, NOW + 7200
+    await again.intake().run()
+    assert again.row.quiet == 7200 + 40
+    assert again.row.usual_gap is not None
+    assert 40 <= again.row.usual_gap < 80
+    labels = {"source": "acme", "listing": "organization"}
+    assert again.telemetry.registry.get_sample_value("streamer_source_quiet_seconds", labels) == 7240
+
+
+async def test_a_canary_that_is_overdue_fails_readiness(world: World) -> None:
+    """Goal: a broken way is noticed although every poll succeeds; method: a canary that comes once and then no more."""
+    canary = {"type": "logout.succeeded", "every": "1h"}
+    async with world.running(start="1d", canary=canary):
+        await world.until(lambda: world.row.state == "live")
+        assert unready([world.row], world.now) == []
+        world.now += 3000
+        world.source.make(1, int(world.now))
+        await world.until(lambda: world.journal.head == 1)
+        world.now += 3000
+        await world.until(lambda: world.row.last_success == world.now)
+        assert unready([world.row], world.now) == []
+        world.now += 1000
+        await world.until(lambda: world.row.last_success == world.now)
+        assert unready([world.row], world.now) == [
+            "acme/organization should have shown the canary logout.succeeded 400 s ago"
+        ]
+
+
+async def test_a_canary_belongs_to_the_listing_of_its_type(world: World) -> None:
+    """Goal: the other listing is not blamed; method: a tenant type as the canary of an organization listing."""
+    tenant = next(row.type for row in TYPES.values() if row.listing == "tenant")
+    await world.intake(canary={"type": tenant}).run()
+    assert world.row.canary is None
+
+
+async def test_lateness_has_quantiles(world: World) -> None:
+    """Goal: `status` says how late events appear; method: 100 events that appear after 1 to 100 s."""
+    async with world.running(start="1d", overlap="5m"):
+        await world.until(lambda: world.row.state == "live")
+        for n in range(1, 101):
+            world.source.make(n, int(NOW) - n, visible=NOW + 1)
+        world.now = NOW + 1
+        await world.until(lambda: world.row.lateness is not None)
+    assert world.row.lateness == {"p50": 52, "p99": 101, "max": 101}

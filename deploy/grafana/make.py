@@ -81,6 +81,40 @@ ROWS = (
         ),
     ),
     Row(
+        "Is everything there?",
+        (
+            Panel(
+                "Missing, by recheck",
+                "Events that the last recheck of each window found upstream and not in the journal (they are now). 0 for 2d: we have every event of yesterday.",
+                {
+                    "{{source}}/{{listing}} {{window}}": "max by (source, listing, window) (streamer_reconcile_missing{%s})",
+                },
+                kind="stat",
+                width=8,
+                red_from=BAD_FROM_ONE,
+            ),
+            Panel(
+                "Since the last recheck",
+                "How long ago each window was last compared with the API.",
+                {
+                    "{{source}}/{{listing}} {{window}}": "time() - max by (source, listing, window) (streamer_reconcile_last_success_seconds{%s})"
+                },
+                kind="stat",
+                unit="s",
+                width=8,
+            ),
+            Panel(
+                "Canary overdue",
+                "How long ago the canary should have shown up; below 0 while it is not due.",
+                {"{{source}}/{{listing}}": "time() - streamer_source_canary_due_seconds{%s}"},
+                kind="stat",
+                unit="s",
+                width=8,
+                red_from=BAD_FROM_ONE,
+            ),
+        ),
+    ),
+    Row(
         "Coming in",
         (
             Panel(
@@ -103,6 +137,15 @@ ROWS = (
                 {
                     "p50": "histogram_quantile(0.5, sum by (le) (rate(streamer_event_lateness_seconds_bucket{%s}[1h])))",
                     "p99": "histogram_quantile(0.99, sum by (le) (rate(streamer_event_lateness_seconds_bucket{%s}[1h])))",
+                },
+                unit="s",
+            ),
+            Panel(
+                "Silence",
+                "Since the newest event, and what is usual at this hour.",
+                {
+                    "quiet {{source}}/{{listing}}": "streamer_source_quiet_seconds{%s}",
+                    "usual {{source}}/{{listing}}": "streamer_source_usual_quiet_seconds{%s}",
                 },
                 unit="s",
             ),

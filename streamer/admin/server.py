@@ -31,6 +31,8 @@ def unready(rows: list[ListingStatus], now: float) -> list[str]:
             reasons.append(f"{name} has not been read yet" + (f": {row.error}" if row.error else ""))
         elif now - row.last_success > limit_s:
             reasons.append(f"{name} was last read {now - row.last_success:.0f} s ago, more than {limit_s:.0f} s")
+        if row.canary is not None and now > row.canary_due:
+            reasons.append(f"{name} should have shown the canary {row.canary} {now - row.canary_due:.0f} s ago")
     return reasons
 
 

@@ -71,6 +71,10 @@ def trouble(rows: dict[str, Any]) -> list[str]:
             silent_s = rows["now"] - (row["last_success"] or rows["started_at"])
             if silent_s > STALE_INTERVALS * row["poll_interval"] + SLACK_S:
                 found.append(f"{name} has not been read for {silent_s:.0f} s")
+        if rows["running"] and row.get("canary") and rows["now"] > row["canary_due"]:
+            found.append(
+                f"{name} should have shown the canary {row['canary']} {rows['now'] - row['canary_due']:.0f} s ago"
+            )
     found += [
         f"sink {row['sink']} is {row['state']}: {row['error']}"
         for row in rows["sinks"]
@@ -83,13 +87,28 @@ def trouble(rows: dict[str, Any]) -> list[str]:
 
 def ago(now: float, then: float | None) -> str:
     """A rough distance, for reading: `12 s`, `3 min`, `2 h`, `5 d`."""
-    if not then:
-        return "-"
-    seconds = max(now - then, 0)
+    return span(max(now - then, 0)) if then else "-"
+
+
+def span(seconds: float) -> str:
+    """As `ago`, of a duration."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def quiet(now: float, row: dict[str, Any]) -> str:
+    """When the newest event was, against the usual rhythm of this hour."""
+    if not row.get("last_event_at"):
+        return "-"
+    usual = row.get("usual_gap")
+    return f"{ago(now, row['last_event_at'])} ago" + (f", usually every {span(usual)}" if usual else "")
+
+
+def lateness(row: dict[str, Any]) -> str:
+    seen = row.get("lateness")
+    return f"{seen['p50']:.1f}/{seen['p99']:.1f}/{seen['max']:.1f} s" if seen else "-"
 
 
 def _show(rows: dict[str, Any]) -> None:
@@ -99,14 +118,17 @@ def _show(rows: dict[str, Any]) -> None:
 
     console, now = Console(highlight=False), rows["now"]
     colours = {"held": "bold red", "failing": "yellow", "not running": "red"}
-    listings = Table("listing", "state", "walked up to", "events", "late", box=None, padding=(0, 2))
+    columns = ("listing", "state", "walked up to", "last event", "events", "late", "lateness p50/p99/max")
+    listings = Table(*columns, box=None, padding=(0, 2))
     for row in rows["listings"]:
         listings.add_row(
             f"{row['source']}/{row['listing']}",
             Text(row["state"], colours.get(row["state"], "green")),
             f"{ago(now, row['watermark'])} ago",
+            quiet(now, row),
             f"{row.get('received', 0):,}",
             f"{row.get('late', 0):,}",
+            lateness(row),
         )
     sinks = Table("sink", "state", "backlog", "oldest", "delivered", "dead letters", box=None, padding=(0, 2))
     for row in rows["sinks"]:

@@ -314,6 +314,16 @@ class SqliteJournal:
             (number, listing, head, orjson.dumps(keys).decode()),
         ).rowcount
 
+    async def hours(self, source: SourceName, listing: Listing, since: int, /) -> list[tuple[int, int, int]]:
+        return await self._run(self._hours, source, listing, since)
+
+    def _hours(self, source: str, listing: str, since: int) -> list[tuple[int, int, int]]:
+        return self._db.execute(
+            "SELECT effective_at / 3600, count(*), max(effective_at) FROM ids"
+            " WHERE source = (SELECT number FROM sources WHERE name = ?) AND effective_at >= ? AND listing = ? GROUP BY 1",
+            (source, since, listing),
+        ).fetchall()
+
     async def repairs(self, source: SourceName, listing: Listing, /) -> list[Repair]:
         return await self._run(self._repairs, source, listing)
 
