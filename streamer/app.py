@@ -5,8 +5,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from streamer import windows
+from streamer.admin.history import History
 from streamer.admin.server import serve_admin
-from streamer.config import Config, SinkOptions, one_secret, resolve_moment, show_duration
+from streamer.config import Config, SinkOptions, effective, one_secret, resolve_moment, show_duration
 from streamer.delivery import Delivery
 from streamer.enrichment import open_enrichment
 from streamer.errors import ConfigError, RetryableError
@@ -54,6 +55,7 @@ class Daemon:
         self.admin_port: int | None = None
         self.intakes: list[Intake] = []
         self.deliveries: list[Delivery] = []
+        self.history = History(telemetry, stop)
         self._intakes_running = 0
 
     async def open(self, stack: AsyncExitStack, *, delivering: bool = True) -> None:
@@ -152,7 +154,7 @@ class Daemon:
         return run
 
     def background(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        return {"retention": self._retention().run, **self.enrichment.jobs}
+        return {"retention": self._retention().run, "history": self.history.run, **self.enrichment.jobs}
 
     def _retention(self) -> Retention:
         reach = max(windows.longest_reach_s(s.overlap, s.recheck) for s in self.config.sources.values())
@@ -182,7 +184,9 @@ async def open_daemon(
         daemon = Daemon(config, telemetry, stop, journal, once=once, slowest_s=slowest_s)
         await daemon.open(stack)
         if config.admin is not None:
-            daemon.admin_port = await stack.enter_async_context(serve_admin(config.admin, telemetry))
+            daemon.admin_port = await stack.enter_async_context(
+                serve_admin(config.admin, telemetry, journal, daemon.history, lambda: effective(config), stop)
+            )
         yield daemon
 
 

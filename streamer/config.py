@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import GenericAlias
-from typing import Annotated, Any, Literal, NewType, Union
+from typing import Annotated, Any, Literal, NewType, Self, Union
 
 import yaml
 from msgspec import inspect
@@ -197,6 +197,11 @@ class AdminOptions(Strict):
     """Metrics, health, status page."""
 
     listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = "127.0.0.1:9464"
+    page: bool = True
+    """The status page at `/`, which shows events."""
+    token: SecretStr | None = None
+    """What the page and `/status` ask for; needed for the page unless `listen` is a loopback address."""
+    token_file: Path | None = None
 
     @field_validator("listen")
     @classmethod
@@ -205,9 +210,26 @@ class AdminOptions(Strict):
             raise ValueError(f"{value} has no port; the highest is 65535")
         return value
 
+    @model_validator(mode="after")
+    def _shows_events_to_nobody_unknown(self) -> Self:
+        secret = one_secret("token", self.token, self.token_file)
+        if self.page and secret is None and not self.loopback:
+            raise ValueError(
+                f"{self.listen} can be reached from elsewhere and the page shows events; set token_file, or page: false"
+            )
+        return self
+
     @property
     def host(self) -> str:
         return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine reaches it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def port(self) -> int:

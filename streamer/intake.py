@@ -293,6 +293,7 @@ class Intake:
                 self.telemetry.unknown_fields(event.type)
         for enricher in self.enrichers:
             enricher.enrich(envelope)
+        self.telemetry.event_rated(envelope.severity)
         return Entry(event.id, event.effective_at, encode_envelope(envelope))
 
     def _report(self, kind: Kind, times: Sequence[int], appended: int) -> None:

@@ -174,6 +174,9 @@ class Journal(Protocol):
     async def requeued(self, sink: SinkName, /) -> list[DeadLetter]:
         """Dead letters that an operator asked to deliver again, oldest first, at most 100."""
 
+    async def dead_letters(self, limit: int, /) -> list[DeadLetter]:
+        """The newest dead letters of all sinks, newest first, at most `limit`."""
+
     async def settle(self, letters: Sequence[DeadLetter], delivered: bool, bookmark: Bookmark | None, /) -> None:
         """The end of a retry: delivered (the letters go, the bookmark is stored) or refused again (they stay, with their new reasons)."""
 

@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streamer import __version__
-from streamer.model import Listing, SinkName, SourceName
+from streamer.model import SEVERITIES, Listing, Severity, SinkName, SourceName
 
 Metric = Literal[
     "streamer_build_info",
@@ -170,6 +170,8 @@ class Status:
     sinks: dict[str, SinkStatus] = field(default_factory=dict)
     directories: dict[str, DirectoryStatus] = field(default_factory=dict)
     journal: JournalStatus = field(default_factory=JournalStatus)
+    severities: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
+    """Events seen since the start."""
 
     def as_dict(self, now: float) -> dict[str, Any]:
         """`now`: Unix seconds."""
@@ -181,6 +183,7 @@ class Status:
             "sinks": [asdict(row) for row in self.sinks.values()],
             "directories": [asdict(row) for row in self.directories.values()],
             "journal": asdict(self.journal),
+            "severities": dict(self.severities),
         }
 
 
@@ -421,6 +424,9 @@ class Telemetry:
                 self.log.warning("unknown event type, passed through whole", type=name)
             self._unknown_types.add(name)
         self._unknown_type.labels(name).inc()
+
+    def event_rated(self, severity: Severity) -> None:
+        self.status.severities[severity] += 1
 
     def unknown_fields(self, name: str) -> None:
         """`name`: the event's type; a known one, so the label is bounded."""

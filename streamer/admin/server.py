@@ -1,20 +1,43 @@
-"""/metrics /healthz /readyz /status, on a port of their own."""
+"""What the daemon says of itself, on a port of its own: /metrics /healthz /readyz /status, and the status page."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.resources import files
 
 import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from streamer.admin import page
+from streamer.admin.access import COOKIE, Access, is_loopback
+from streamer.admin.history import History
+from streamer.admin.latest import Filter, Latest, in_every_format, one
+from streamer.admin.verdict import SLACK_S, trouble
 from streamer.config import AdminOptions
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, StreamerError
+from streamer.formats.line import render
+from streamer.ports import Journal
+from streamer.stop import Stop
 from streamer.telemetry import ListingStatus, Telemetry
 
 READY_INTERVALS = 3
 """A listing that has not been read within so many poll intervals is not ready."""
-SLACK_S = 5.0
+NEWS_S = 1.0
+MAX_WATCHERS = 20
+MAX_LETTERS = 50
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg+xml"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def unready(rows: list[ListingStatus], now: float) -> list[str]:
@@ -39,11 +62,26 @@ def unready(rows: list[ListingStatus], now: float) -> list[str]:
 class Admin:
     """The handlers."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
+    def __init__(
+        self,
+        options: AdminOptions,
+        telemetry: Telemetry,
+        journal: Journal,
+        history: History,
+        configuration: Callable[[], str],
+        stop: Stop,
+    ) -> None:
+        """`configuration`: the one in force, without secrets."""
+        self._options, self._telemetry, self._journal, self._stop = options, telemetry, journal, stop
+        self._history, self._configuration = history, configuration
+        self._access = Access(options)
+        self._access.check()
+        self._watchers = 0
+        self._charts: tuple[int, str] = (-1, "")
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 16)
+        app.on_response_prepare.append(_harden)
         app.add_routes(
             [
                 web.get("/metrics", self.metrics),
@@ -52,7 +90,18 @@ class Admin:
                 web.get("/status", self.status),
             ]
         )
+        if self._options.page:
+            app.add_routes(
+                [
+                    web.get("/", self._guarded(self.overview)),
+                    web.get("/events", self._guarded(self.events), allow_head=False),
+                    web.get(r"/event/{seq:\d{1,18}}", self._guarded(self.event)),
+                    *(web.get(path, _file(path, kind)) for path, kind in FILES.items()),
+                ]
+            )
         return app
+
+    # --- for machines ------------------------------------------------------------------------------------------------
 
     async def metrics(self, _: web.Request) -> web.Response:
         body = generate_latest(self._telemetry.registry)
@@ -66,15 +115,149 @@ class Admin:
         reasons = unready(list(self._telemetry.status.listings.values()), self._telemetry.clock())
         return web.Response(text="\n".join(reasons or ["ready"]) + "\n", status=503 if reasons else 200)
 
-    async def status(self, _: web.Request) -> web.Response:
-        body = orjson.dumps(self._telemetry.status.as_dict(self._telemetry.clock()))
-        return web.Response(body=body, content_type="application/json")
+    async def status(self, request: web.Request) -> web.Response:
+        """Holds no event; without a token it is told to whoever asks on this machine (`streamer status` in a container)."""
+        if not self._allows(request) and (self._access.has_token or not is_loopback(request.remote)):
+            raise web.HTTPUnauthorized(text="a token is needed: Authorization: Bearer …\n", headers=_CHALLENGE)
+        return web.Response(body=orjson.dumps(self._rows()), content_type="application/json")
+
+    def _rows(self) -> page.Rows:
+        return self._telemetry.status.as_dict(self._telemetry.clock())
+
+    # --- who may look ------------------------------------------------------------------------------------------------
+
+    def _allows(self, request: web.Request) -> bool:
+        return self._access.allows(request.headers, request.cookies, request.host)
+
+    def _guarded(self, handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            offered = request.query.get("token")
+            if offered is not None and request.path == "/" and self._access.is_token(offered):
+                return self._let_in(request)
+            if self._allows(request):
+                return await handler(request)
+            if not self._access.has_token:
+                said = "This page is for this machine only: open it by 127.0.0.1 or localhost, or set admin.token_file."
+                return _html(page.message("Not from here", said), status=403)
+            said = "That is not the token." if offered is not None else "It is set as admin.token or admin.token_file."
+            return _html(page.message("A token is needed", said, ask=True), status=401, headers=_CHALLENGE)
+
+        return guarded
+
+    def _let_in(self, request: web.Request) -> web.Response:
+        """The token leaves the address bar at once."""
+        answer = web.Response(status=303, headers={"Location": "/"})
+        answer.set_cookie(COOKIE, self._access.cookie(), httponly=True, samesite="Strict", secure=request.secure)
+        return answer
+
+    # --- the page ----------------------------------------------------------------------------------------------------
+
+    async def overview(self, request: web.Request) -> web.Response:
+        wanted = Filter.of(request.query.get("q", ""), request.query.get("severity", ""))
+        rows = self._rows()
+        sections = await self._sections(rows, Latest(self._journal, wanted), wanted)
+        return _html(page.overview(sections, wanted, rows, self._configuration()))
+
+    async def event(self, request: web.Request) -> web.Response:
+        seq = int(request.match_info["seq"])
+        try:
+            record = await one(self._journal, seq)
+        except StreamerError as error:
+            return _html(page.message("The journal cannot be read", str(error)), status=503)
+        if record is None:
+            said = f"The journal has no record {seq}: it is not there yet, or was deleted after every sink had it."
+            return _html(page.message("No such event", said), status=404)
+        return _html(page.detail(seq, render(record), in_every_format(record), self._journal.head))
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: once a second the sections that have changed, as long as somebody watches."""
+        if self._watchers >= MAX_WATCHERS:
+            raise web.HTTPServiceUnavailable(text=f"{MAX_WATCHERS} pages are open already; close one\n")
+        wanted = Filter.of(request.query.get("q", ""), request.query.get("severity", ""))
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        self._watchers += 1
+        try:
+            await answer.prepare(request)
+            await self._tell(answer, Latest(self._journal, wanted), wanted)
+        except ConnectionError:
+            pass  # The reader has gone; that is how a stream ends.
+        finally:
+            self._watchers -= 1
+        return answer
+
+    async def _tell(self, answer: web.StreamResponse, latest: Latest, wanted: Filter) -> None:
+        told: dict[str, str] = {}
+        await answer.write(b"retry: 2000\n\n")
+        while True:
+            rows = self._rows()
+            now = await self._sections(rows, latest, wanted)
+            news = {name: html for name, html in now.items() if told.get(name) != html}
+            told = now
+            title = f"{'✗' if trouble(rows) else '✓'} streamer"
+            await answer.write(b"event: sections\ndata: " + orjson.dumps({"title": title, "sections": news}) + b"\n\n")
+            if await self._stop.sleep(NEWS_S):
+                return
+
+    async def _sections(self, rows: page.Rows, latest: Latest, wanted: Filter) -> dict[str, str]:
+        listing_rates, sink_rates = self._history.rates()
+        if self._charts[0] != self._history.taken:
+            self._charts = (self._history.taken, page.charts_section(self._history.samples))
+        return {
+            "verdict": page.verdict_section(rows),
+            "flow": page.flow_section(rows, listing_rates, sink_rates),
+            "charts": self._charts[1],
+            "events": await self._events_section(latest, wanted),
+            "dead": await self._dead_section(),
+            "names": page.names_section(rows),
+        }
+
+    async def _events_section(self, latest: Latest, wanted: Filter) -> str:
+        try:
+            await latest.look()
+        except StreamerError as error:
+            return page.events_section([], wanted, str(error))
+        return page.events_section(latest.found, wanted)
+
+    async def _dead_section(self) -> str:
+        try:
+            return page.dead_section(await self._journal.dead_letters(MAX_LETTERS))
+        except StreamerError as error:
+            return page.dead_section([], str(error))
+
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="streamer"'}
+
+
+async def _harden(_: web.Request, answer: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        answer.headers.setdefault(name, value)
+
+
+def _html(text: str, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+
+
+def _file(path: str, kind: str) -> Handler:
+    body = files("streamer.admin").joinpath("static", path[1:]).read_bytes()
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=kind, charset="utf-8")
+
+    return answer
 
 
 @asynccontextmanager
-async def serve_admin(options: AdminOptions, telemetry: Telemetry) -> AsyncIterator[int]:
+async def serve_admin(
+    options: AdminOptions,
+    telemetry: Telemetry,
+    journal: Journal,
+    history: History,
+    configuration: Callable[[], str],
+    stop: Stop,
+) -> AsyncIterator[int]:
     """Listen; yields the port. ConfigError when the address cannot be had."""
-    runner = web.AppRunner(Admin(telemetry).app(), access_log=None, handle_signals=False)
+    admin = Admin(options, telemetry, journal, history, configuration, stop)
+    runner = web.AppRunner(admin.app(), access_log=None, handle_signals=False)
     await runner.setup()
     try:
         site = web.TCPSite(runner, options.host, options.port, shutdown_timeout=1.0)

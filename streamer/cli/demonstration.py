@@ -68,7 +68,9 @@ def _introduce(console: Console, daemon: Daemon, folder: Path, seconds: float | 
     console.print(f"[bold]simulator[/]  {EVENTS:,} events of 30 days, then {EVENTS_PER_S:g} a second, on a bad network")
     for name, sink in daemon.config.sinks.items():
         console.print(f"[bold]sink[/]       {name}: {sink.path}")  # type: ignore[attr-defined]  # the demo's sinks have one
-    console.print(f"[bold]status[/]     http://127.0.0.1:{daemon.admin_port}/status  (metrics at /metrics)")
+    console.print(
+        f"[bold]status[/]     http://127.0.0.1:{daemon.admin_port}/  (as JSON at /status, metrics at /metrics)"
+    )
     console.print(f"[bold]look[/]       streamer status -c {folder}/streamer.yaml, or tail, or top")
     console.print("[bold]running[/]    " + ("until Ctrl-C" if seconds is None else f"for {seconds:g} s"))
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from streamer import __version__
-from streamer.cli import archive, daemon, dead_letters, facts, reading, reconcile, replay, rules, simulate, status
+from streamer.cli import archive, daemon, dead_letters, facts, reading, reconcile, replay, rules, simulate, status, top
 from streamer.errors import ConfigError, StreamerError
 
 NO, USAGE, BUG, CONFIG = 1, 2, 70, 78
@@ -38,6 +38,7 @@ app.command("check")(daemon.check)
 app.command("demo")(daemon.demo)
 app.command("simulate", context_settings=simulate.CONTEXT)(simulate.simulate)
 app.command("status")(status.status)
+app.command("top")(top.top)
 app.command("tail")(reading.tail)
 app.command("explain")(reading.explain)
 app.command("replay")(replay.replay)

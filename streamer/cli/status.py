@@ -1,19 +1,22 @@
 """status: what a running daemon says of itself, or what its journal says while it does not run."""
 
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
+from streamer.admin.verdict import ago, lateness, progress, quiet, trouble, verdict
 from streamer.cli.options import ConfigFile, load_config
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
     from streamer.config import Config
 
 HTTP_TIMEOUT_S = 3.0
-STALE_INTERVALS = 3
-SLACK_S = 5.0
 
 
 def status(
@@ -22,7 +25,7 @@ def status(
 ) -> None:
     """How far each listing and sink is, held or not and why. Exit 1 when something is held or stale."""
     loaded = load_config(config)
-    rows = _from_daemon(loaded) or _from_journal(loaded)
+    rows = from_daemon(loaded) or _from_journal(loaded)
     rows["trouble"] = trouble(rows)
     if as_json:
         typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
@@ -32,18 +35,30 @@ def status(
         raise typer.Exit(1)
 
 
-def _from_daemon(config: "Config") -> dict[str, Any] | None:
+def from_daemon(config: "Config") -> dict[str, Any] | None:
+    """What a running daemon answers; None without one. StreamerError when it refuses to tell us."""
     import urllib.error
     import urllib.request
+
+    from streamer.config import one_secret
+    from streamer.errors import StreamerError
 
     if config.admin is None:
         return None
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.admin.host, config.admin.host)  # noqa: S104 - compared, not bound
     url = f"http://{f'[{host}]' if ':' in host else host}:{config.admin.port}/status"
+    token = one_secret("admin.token", config.admin.token, config.admin.token_file)
+    headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
     try:
-        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=HTTP_TIMEOUT_S) as answer:
             rows: dict[str, Any] = orjson.loads(answer.read())
-    except (OSError, urllib.error.URLError, orjson.JSONDecodeError):
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            raise StreamerError(
+                f"{url} refuses: the daemon runs with another token; set admin.token_file as it has it"
+            ) from None
+        return None
+    except (OSError, orjson.JSONDecodeError):
         return None
     return rows | {"running": True}
 
@@ -60,90 +75,66 @@ def _from_journal(config: "Config") -> dict[str, Any]:
     return {"running": False, "now": time.time(), "listings": listings, "sinks": sinks}
 
 
-def trouble(rows: dict[str, Any]) -> list[str]:
-    """A sentence for everything that is held or stale."""
-    found = [] if rows["running"] else ["the daemon is not running"]
-    for row in rows["listings"]:
-        name = f"{row['source']}/{row['listing']}"
-        if row["state"] in ("held", "failing"):
-            found.append(f"{name} is {row['state']}: {row['error']}")
-        elif rows["running"]:
-            silent_s = rows["now"] - (row["last_success"] or rows["started_at"])
-            if silent_s > STALE_INTERVALS * row["poll_interval"] + SLACK_S:
-                found.append(f"{name} has not been read for {silent_s:.0f} s")
-        if rows["running"] and row.get("canary") and rows["now"] > row["canary_due"]:
-            found.append(
-                f"{name} should have shown the canary {row['canary']} {rows['now'] - row['canary_due']:.0f} s ago"
-            )
-    found += [
-        f"sink {row['sink']} is {row['state']}: {row['error']}"
-        for row in rows["sinks"]
-        if row["state"] in ("held", "failing")
-    ]
-    if rows.get("journal", {}).get("full"):
-        found.append("the journal is full: intake waits")
-    return found
-
-
-def ago(now: float, then: float | None) -> str:
-    """A rough distance, for reading: `12 s`, `3 min`, `2 h`, `5 d`."""
-    return span(max(now - then, 0)) if then else "-"
-
-
-def span(seconds: float) -> str:
-    """As `ago`, of a duration."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def quiet(now: float, row: dict[str, Any]) -> str:
-    """When the newest event was, against the usual rhythm of this hour."""
-    if not row.get("last_event_at"):
-        return "-"
-    usual = row.get("usual_gap")
-    return f"{ago(now, row['last_event_at'])} ago" + (f", usually every {span(usual)}" if usual else "")
-
-
-def lateness(row: dict[str, Any]) -> str:
-    seen = row.get("lateness")
-    return f"{seen['p50']:.1f}/{seen['p99']:.1f}/{seen['max']:.1f} s" if seen else "-"
-
-
 def _show(rows: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
+
+    Console(highlight=False).print(view(rows))
+
+
+def view(rows: dict[str, Any], rates: dict[str, float] | None = None) -> "RenderableType":
+    """For a terminal. `rates`: events a second by listing and sink, where they are known; data is text here, never markup."""
+    from rich.console import Group
     from rich.text import Text
 
-    console, now = Console(highlight=False), rows["now"]
-    colours = {"held": "bold red", "failing": "yellow", "not running": "red"}
+    said = [Text(line, "bold red") for line in rows["trouble"]] or [Text(verdict(rows), "bold green")]
+    return Group(*said, "", _listings(rows, rates), "", _sinks(rows, rates))
+
+
+COLOURS = {"held": "bold red", "failing": "yellow", "not running": "red"}
+
+
+def _table(*columns: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2))
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("listing", "sink", "state") else "right")
+    return table
+
+
+def _listings(rows: dict[str, Any], rates: dict[str, float] | None) -> "Table":
+    from rich.text import Text
+
     columns = ("listing", "state", "walked up to", "last event", "events", "late", "lateness p50/p99/max")
-    listings = Table(*columns, box=None, padding=(0, 2))
+    table = _table(*columns, *(["rate"] if rates is not None else []))
     for row in rows["listings"]:
-        listings.add_row(
-            f"{row['source']}/{row['listing']}",
-            Text(row["state"], colours.get(row["state"], "green")),
-            f"{ago(now, row['watermark'])} ago",
-            quiet(now, row),
+        name = f"{row['source']}/{row['listing']}"
+        table.add_row(
+            name,
+            Text(progress(row), COLOURS.get(row["state"], "green")),
+            f"{ago(rows['now'], row['watermark'])} ago",
+            quiet(rows["now"], row),
             f"{row.get('received', 0):,}",
             f"{row.get('late', 0):,}",
             lateness(row),
+            *([] if rates is None else [f"{rates.get(name, 0.0):,.1f}/s"]),
         )
-    sinks = Table("sink", "state", "backlog", "oldest", "delivered", "dead letters", box=None, padding=(0, 2))
+    return table
+
+
+def _sinks(rows: dict[str, Any], rates: dict[str, float] | None) -> "Table":
+    from rich.text import Text
+
+    columns = ("sink", "state", "backlog", "oldest", "delivered", "dead letters")
+    table = _table(*columns, *(["rate"] if rates is not None else []))
     for row in rows["sinks"]:
-        sinks.add_row(
+        table.add_row(
             row["sink"],
-            Text(row["state"], colours.get(row["state"], "green")),
+            Text(row["state"], COLOURS.get(row["state"], "green")),
             f"{row['backlog']:,}",
-            ago(now, row["oldest_at"]),
+            ago(rows["now"], row["oldest_at"]),
             f"{row.get('delivered', 0):,}",
             f"{row['dead_letters']:,}",
+            *([] if rates is None else [f"{rates.get(row['sink'], 0.0):,.1f}/s"]),
         )
-    good = Text("everything is all right", "bold green")
-    for line in rows["trouble"] or [good]:
-        console.print(line if isinstance(line, Text) else Text(line, "bold red"))
-    console.print()
-    console.print(listings)
-    console.print()
-    console.print(sinks)
+    return table

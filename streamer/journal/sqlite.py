@@ -420,6 +420,10 @@ class SqliteJournal:
     def _letters(self, condition: str, values: tuple[object, ...], limit: int) -> list[DeadLetter]:
         return select_letters(self._db, condition, values, limit)
 
+    async def dead_letters(self, limit: int, /) -> list[DeadLetter]:
+        newest = "number IN (SELECT number FROM dead_letters ORDER BY number DESC LIMIT ?)"
+        return (await self._run(self._letters, newest, (limit,), limit))[::-1]
+
     async def settle(self, letters: Sequence[DeadLetter], delivered: bool, bookmark: Bookmark | None, /) -> None:
         await self._run(self._settle, letters, delivered, bookmark)
 
