@@ -7,7 +7,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any, Literal
 
-from streamer.admin.history import EVERY_S, SAMPLES, Sample
+from streamer.admin.history import EVERY_S, Sample
 from streamer.admin.verdict import ago, progress, span
 from streamer.formats.line import visible
 from streamer.model import SEVERITIES
@@ -194,9 +194,14 @@ def _bend(box: Box, x: float, y1: float, y2: float) -> str:
 
 # --- charts ----------------------------------------------------------------------------------------------------------
 
-WIDTH, HEIGHT = 360, 80
-"""A sample is one unit wide."""
+HEIGHT = 80
 SAMPLES_A_BAR = 6
+LEAST_WIDTH = 60
+"""A sample is one unit wide; a young daemon's charts show ten minutes, then as much as there is."""
+
+
+def _width(samples: int) -> int:
+    return max(samples, LEAST_WIDTH)
 
 
 def _rates(samples: Sequence[Sample], counts: Sequence[int]) -> list[float]:
@@ -218,30 +223,32 @@ def charts(samples: Sequence[Sample]) -> str:
     )
 
 
-def _figure(name: str, said: str, picture: str, extra: str = "") -> str:
-    minutes = f"{SAMPLES * EVERY_S / 60:.0f} min"
+def _figure(name: str, said: str, picture: str, width: int, extra: str = "") -> str:
+    minutes = f"{width * EVERY_S / 60:.0f} min"
     return (
         f'<figure class="chart{extra}"><figcaption><span>{name}</span><b>{said}</b></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{name}: {escape(said)}">'
+        f'<svg viewBox="0 0 {width} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{name}: {escape(said)}">'
         f'{picture}</svg><div class="axis"><span>{minutes} ago</span><span>now</span></div></figure>'
     )
 
 
 def _chart(name: str, values: list[float], show: Any) -> str:
-    top, first = max([*values, 1e-9]), WIDTH - len(values)
+    width = _width(len(values))
+    top, first = max([*values, 1e-9]), width - len(values)
     points = [f"{first + n:g} {HEIGHT - 2 - (HEIGHT - 6) * value / top:.1f}" for n, value in enumerate(values)]
     line = "L".join(points)
     picture = (
-        f'<path class="area" d="M{first} {HEIGHT}L{line}L{WIDTH - 1} {HEIGHT}Z"/>'
+        f'<path class="area" d="M{first} {HEIGHT}L{line}L{width - 1} {HEIGHT}Z"/>'
         f'<path class="curve" d="M{line}{"" if len(points) > 1 else "h1"}"/>'
     )
-    return _figure(name, f"{show(values[-1])}, at most {show(max(values))}", picture)
+    return _figure(name, f"{show(values[-1])}, at most {show(max(values))}", picture, width)
 
 
 def _severities(samples: Sequence[Sample]) -> str:
     """Bars of a minute, the gravest on top; the height is a square root, so that one grave event among many is seen."""
-    last = list(samples)[::-SAMPLES_A_BAR][::-1]
-    new = [[max(b.severities.get(s, 0) - a.severities.get(s, 0), 0) for s in SEVERITIES] for a, b in pairwise(last)]
+    width, newest = _width(len(samples)), len(samples) - 1
+    marks = [samples[n] for n in sorted({0, *range(newest, 0, -SAMPLES_A_BAR)})]
+    new = [[max(b.severities.get(s, 0) - a.severities.get(s, 0), 0) for s in SEVERITIES] for a, b in pairwise(marks)]
     top = max([sum(counts) for counts in new if sum(counts)], default=1) ** 0.5
     paths = {severity: "" for severity in SEVERITIES}
     for n, counts in enumerate(reversed(new), 1):
@@ -251,13 +258,13 @@ def _severities(samples: Sequence[Sample]) -> str:
         for severity, part in zip(SEVERITIES, shown, strict=True):
             if part:
                 y -= part * scale
-                paths[severity] += f"M{WIDTH - n * SAMPLES_A_BAR} {y:.1f}h{SAMPLES_A_BAR - 1}v{part * scale:.1f}h-5z"
+                paths[severity] += f"M{width - n * SAMPLES_A_BAR} {y:.1f}h{SAMPLES_A_BAR - 1}v{part * scale:.1f}h-5z"
     picture = "".join(f'<path class="bar {severity}" d="{d}"/>' for severity, d in paths.items() if d)
     sums = [sum(counts[n] for counts in new) for n in range(len(SEVERITIES))]
     said = ", ".join(
         f"{count:,} {name}" for name, count in zip(SEVERITIES, sums, strict=True) if count and name != "informational"
     )
     legend = "".join(f'<span class="key {s}">{s}</span>' for s in SEVERITIES)
-    return _figure("severity by minute", said or "nothing above informational", picture, " severity").replace(
+    return _figure("severity by minute", said or "nothing above informational", picture, width, " severity").replace(
         "</figure>", f'<div class="legend">{legend}</div></figure>'
     )

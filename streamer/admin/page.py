@@ -84,7 +84,7 @@ def flow_section(rows: Rows, listing_rates: Mapping[tuple[str, str], float], sin
 
 
 def charts_section(samples: Sequence[Sample]) -> str:
-    return f'<div class="charts">{charts(samples)}</div>'
+    return f'<div class="charts">{charts(list(samples))}</div>'
 
 
 def events_section(found: Sequence[tuple[int, list[Span]]], wanted: Filter, problem: str = "") -> str:
@@ -101,7 +101,10 @@ def events_section(found: Sequence[tuple[int, list[Span]]], wanted: Filter, prob
 
 
 def _spans(spans: Sequence[Span]) -> str:
-    return "".join(f'<span class="{kind}">{escape(text)}</span>' for text, kind in spans)
+    # The severity's column is as wide as the style sheet says, not as its spaces.
+    return "".join(
+        f'<span class="{kind}">{escape(text.strip() if kind in SEVERITIES else text)}</span>' for text, kind in spans
+    )
 
 
 def _filter_form(wanted: Filter) -> str:

@@ -257,10 +257,10 @@ async def serve_admin(
 ) -> AsyncIterator[int]:
     """Listen; yields the port. ConfigError when the address cannot be had."""
     admin = Admin(options, telemetry, journal, history, configuration, stop)
-    runner = web.AppRunner(admin.app(), access_log=None, handle_signals=False)
+    runner = web.AppRunner(admin.app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, options.host, options.port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, options.host, options.port)
         try:
             await site.start()
         except OSError as error:
