@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 FOR ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration lint format bench drift events lock clean
+.PHONY: help demo test integration lint format bench drift events reference lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ bench: $(READY) ## the figures of docs/performance.md, as ratios against a basel
 
 events: $(READY) ## docs/events.md, from the catalogue
 	$(BIN)/python -m tests.docs_events
+
+reference: $(READY) ## docs/configuration.md, metrics.md and cli.md, from the code
+	$(BIN)/python -m tests.docs_reference
 
 drift: $(READY) ## what a newer openai SDK knows and our catalogue does not
 	$(BIN)/python -m tests.drift

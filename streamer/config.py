@@ -197,6 +197,7 @@ class AdminOptions(Strict):
     """Metrics, health, status page."""
 
     listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")] = "127.0.0.1:9464"
+    """HOST:PORT. Keep it on loopback or in a private network."""
     page: bool = True
     """The status page at `/`, which shows events."""
     token: SecretStr | None = None
@@ -238,21 +239,27 @@ class AdminOptions(Strict):
 
 class LogOptions(Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """From which level on lines are written, to stderr."""
     format: Literal["auto", "console", "json"] = "auto"
+    """`auto`: for people on a terminal, else one JSON object a line."""
 
 
 class Recheck(Strict):
     """Walk what lies up to `window` back again, `every` so often, to find events that appeared late."""
 
     every: Duration
+    """How often."""
     window: Duration
+    """How far back, to `overlap` ago."""
 
 
 class Canary(Strict):
     """A harmless event that somebody causes on purpose: when it does not show up, the way from there to here is broken."""
 
     type: str
+    """An event type."""
     every: Duration = 86_400.0
+    """It is overdue after that."""
 
 
 class SourceOptions(Strict):
@@ -261,14 +268,20 @@ class SourceOptions(Strict):
     organization_id: Annotated[str, Field(pattern=r"^[\w.-]{1,128}$")] | None = None
     """Checked against what upstream says it is, where it says so; formats write it, because no event carries it."""
     listings: Annotated[list[Listing], Field(min_length=1)] = list(LISTINGS)
+    """Which lists to read. Tenant events are a list of their own; each fails and recovers alone."""
     start: Moment = 30 * 86_400.0
+    """Where a listing that was never read begins: `now`, `beginning`, a time (RFC 3339) or a duration back."""
     poll_interval: Duration = 10.0
+    """How often a listing that has caught up is asked."""
     overlap: Duration = 300.0
+    """What every poll reads again, for events that appear with a delay."""
     recheck: list[Recheck] = [
         Recheck.model_construct(every=900.0, window=7200.0),
         Recheck.model_construct(every=21_600.0, window=172_800.0),
     ]
+    """What is walked again on a schedule, for events that appear later than that."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    """Requests at once while catching up, for all listings of the source together."""
     canary: Canary | None = None
     """Not ready while it is overdue."""
 
@@ -279,16 +292,25 @@ class Where(Strict):
     types: list[str] = []
     """Event types; `*` stands for any characters."""
     families: list[str] = []
+    """As `streamer types` shows them."""
     min_severity: Severity | None = None
+    """This severity and above."""
     sources: list[str] = []
+    """Names of sources."""
     listings: list[Listing] = []
+    """`organization`, `tenant`."""
     projects: list[str] = []
     """Project ids or names."""
     outcome: Outcome | None = None
+    """How it ended."""
     tags: list[str] = []
+    """Tags that rules and networks have set."""
     all: list["Where"] = []
+    """Nested conditions: all must hold."""
     any: list["Where"] = []
+    """Nested conditions: one must hold."""
     none: list["Where"] = []
+    """Nested conditions: none may hold."""
 
 
 def _envelope_paths(kind: inspect.Type, path: str = "") -> Iterator[str]:
@@ -348,14 +370,18 @@ class Redaction(Strict):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
     field: Annotated[str, AfterValidator(_envelope_field)]
+    """Like `actor.email` or `targets.*.name`."""
     with_: Annotated[Literal["drop", "mask", "hash", "truncate"], Field(alias="with")]
+    """Left out, masked, hashed with `redact_key`, or cut (an address to its network, a text to its beginning)."""
 
 
 class BatchOptions(Strict):
     """A batch is closed by whichever comes first."""
 
     events: Annotated[int, Field(ge=1, le=50_000)] = 500
+    """At most so many events."""
     bytes: Annotated[ByteSize, Field(ge=1024, le=256 << 20)] = ByteSize(1 << 20)
+    """At most so many bytes, as they stand in the journal."""
     wait: Wait = 1.0
     """How long the first event waits for company."""
 
@@ -368,17 +394,23 @@ class SinkOptions(Strict):
     """What every sink takes; the adapter's own options extend it and narrow `type` to its name."""
 
     format: FormatName = "envelope"
+    """What an event looks like there."""
     ocsf_version: OcsfVersion = "1.8.0"
     """Of the format `ocsf`; 1.9.0 has classes of its own for users and roles."""
     event: Literal["keep", "string", "drop"] = "keep"
     """`event` of an envelope as an object, as a JSON string (for stores that cannot hold keys with dots), or left out.
     Formats other than `envelope` have no such key."""
     where: Where = Where()
+    """Which events it takes; all if nothing is set."""
     redact: list[Redaction] = []
+    """What of each event it may not see."""
     redact_key: SecretStr | None = None
+    """For `with: hash`: the same value has the same hash as long as the key is the same."""
     redact_key_file: Path | None = None
     batch: BatchOptions = BatchOptions()
+    """When a batch is closed."""
     start: Literal["earliest", "latest"] = "earliest"
+    """Of a sink that is new to this journal: everything that is in it, or what comes from now on."""
 
     @model_validator(mode="after")
     def _can_hash(self) -> "SinkOptions":
@@ -398,6 +430,7 @@ class DirectoryOptions(Strict):
     """Names from the Admin API."""
 
     refresh: Duration = 900.0
+    """How often the lists are read again."""
     warmup: Duration = 10.0
     """How long the first walk waits for the first load."""
 
@@ -438,6 +471,7 @@ class EnrichOptions(Strict):
 
 class JournalOptions(Strict):
     max_size: Annotated[ByteSize, Field(ge=1 << 20)] = ByteSize(10 << 30)
+    """When it is full, intake waits (upstream keeps the events) and says so; nothing is dropped."""
     keep: Duration = 7 * 86_400.0
     """How far back replay reaches once everything is delivered."""
 
@@ -446,12 +480,17 @@ class Config(Strict):
     """The whole file; `sources` and `sinks` hold the adapters' own option models."""
 
     state: Path = Path("/var/lib/streamer")
+    """A folder of this daemon alone: the journal and its lock. It holds events, so it is made with mode 0700."""
     admin: AdminOptions | None = AdminOptions()
+    """Metrics, health, status page; null: off."""
     log: LogOptions = LogOptions()
+    """The log, on stderr."""
     sources: dict[str, SourceOptions]
     enrich: EnrichOptions = EnrichOptions()
+    """What is added to events."""
     sinks: dict[str, SinkOptions]
     journal: JournalOptions = JournalOptions()
+    """What lies between the sources and the sinks."""
 
     @field_validator("sources", "sinks")
     @classmethod

@@ -40,11 +40,9 @@ def types(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fa
 def schema(which: Annotated[Schema, typer.Argument(help="Of the configuration file or of the envelope.")]) -> None:
     """The JSON Schema of the configuration or of the envelope."""
     if which is Schema.config:
-        from streamer.config import config_model
-        from streamer.sinks import sink_options
-        from streamer.sources import source_options
+        from streamer.cli.reference import configuration_schema
 
-        document = config_model(source_options(), sink_options()).model_json_schema()
+        document = configuration_schema()
     else:
         from streamer.schema import envelope_schema
 

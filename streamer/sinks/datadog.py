@@ -52,12 +52,16 @@ class DatadogOptions(HttpOptions):
     """Datadog logs. An event older than 18 hours, which Datadog would throw away, is dated by its arrival and tagged `redated:true`."""
 
     site: Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")] = "datadoghq.com"
+    """Your Datadog site, like `datadoghq.eu`."""
     url: SiteUrl | None = None
     """Instead of the intake of `site`."""
     api_key: SecretStr | None = None
+    """An API key (not an application key)."""
     api_key_file: Path | None = None
     service: Line = "openai-audit"
+    """Datadog's `service`."""
     hostname: Line | None = None
+    """Datadog's `hostname`."""
     tags: list[Annotated[str, Field(pattern=r"^[^,\x00-\x1f]+$", max_length=200)]] = Field(default_factory=list)
     """`key:value`, added to every event."""
     batch: DatadogBatch = DatadogBatch()

@@ -49,13 +49,16 @@ class ElasticsearchOptions(HttpAuthOptions):
     """
 
     url: Annotated[SiteUrl, Field(examples=["https://elastic.example.com:9200"])]
+    """Of the cluster."""
     api_key: SecretStr | None = None
     """As Elasticsearch shows it once: base64 of id:key."""
     api_key_file: Path | None = None
     index: str = "logs-openai.audit-default"
+    """An index, or a data stream (a name that begins with `logs-`)."""
     pipeline: str | None = None
     """An ingest pipeline. None: `_none` for `ecs`, else what the index has."""
     format: FormatName = "ecs"
+    """`ecs`, `envelope`, `ocsf` or `raw`: what a document is."""
     event: Literal["keep", "string", "drop"] = "string"
     batch: ElasticsearchBatch = ElasticsearchBatch()
 

@@ -52,11 +52,13 @@ class HttpOptions(SinkOptions):
     """What every HTTP sink takes."""
 
     tls: TlsOptions = TlsOptions()
+    """Certificates, for https."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Sent with every request."""
     header_files: dict[str, Path] = Field(default_factory=dict)
     """The same, each value in a file."""
     gzip: bool = True
+    """Compress requests."""
     timeout: Duration = 30.0
     """Of one request, until its answer is read."""
     proxy: SecretStr | None = None
@@ -88,9 +90,12 @@ class HttpAuthOptions(HttpOptions):
     """HTTP sinks whose receiver may ask for a bearer token, or a user name and password."""
 
     bearer: SecretStr | None = None
+    """Sent as `Authorization: Bearer …`."""
     bearer_file: Path | None = None
     username: str | None = None
+    """For basic authentication, with `password`."""
     password: SecretStr | None = None
+    """Of `username`."""
     password_file: Path | None = None
 
     @model_validator(mode="after")
@@ -108,6 +113,7 @@ class SecretUrlOptions(SinkOptions):
     """Sinks whose URL may itself be the credential."""
 
     url: Annotated[SecretStr | None, Field(examples=["https://siem.example.com/in"])] = None
+    """Where to send; a secret, since it may hold one."""
     url_file: Path | None = None
 
     @model_validator(mode="after")

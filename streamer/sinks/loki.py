@@ -41,9 +41,11 @@ class LokiOptions(HttpAuthOptions):
     """Grafana Loki, also Grafana Cloud."""
 
     url: Annotated[SiteUrl, AfterValidator(_base), Field(examples=["http://loki:3100"])]
+    """Of Loki; `/loki/api/v1/push` is added."""
     tenant: Line | None = None
     """Sent as X-Scope-OrgID."""
     job: Line = "openai-audit"
+    """The label `job`."""
     structured_metadata: bool = True
     """id, type, severity and actor beside each line; false for a Loki older than 3.0."""
     batch: LokiBatch = LokiBatch()

@@ -50,6 +50,7 @@ class OtlpOptions(HttpAuthOptions):
     """An OpenTelemetry collector, or another receiver of OTLP/HTTP logs."""
 
     url: Annotated[SiteUrl, AfterValidator(_base), Field(examples=["http://collector:4318"])]
+    """Of the receiver; `/v1/logs` is added."""
     service_name: Line = "openai"
     """The resource's `service.name`."""
     batch: OtlpBatch = OtlpBatch()

@@ -52,13 +52,20 @@ class SentinelOptions(HttpOptions):
     rule: Annotated[str, Field(pattern=r"^dcr-[0-9a-zA-Z]+$")]
     """Immutable id of the data collection rule."""
     stream: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = "Custom-OpenAIAuditLogs_CL"
+    """The stream of the rule."""
     tenant_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+$")]
+    """Of Entra ID."""
     client_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]+$")]
+    """Of the app registration."""
     client_secret: SecretStr | None = None
+    """Of the app registration."""
     client_secret_file: Path | None = None
     authority: SiteUrl = "https://login.microsoftonline.com"
+    """Where tokens come from; another one in national clouds."""
     audience: SiteUrl = "https://monitor.azure.com"
+    """What tokens are for; another one in national clouds."""
     format: FormatName = "raw"
+    """What a row is: `raw`, `envelope`, `ocsf` or `ecs`."""
     batch: SentinelBatch = SentinelBatch()
 
     @model_validator(mode="after")

@@ -49,17 +49,22 @@ class SplunkHecOptions(HttpOptions):
     """Splunk HTTP Event Collector."""
 
     url: Annotated[SiteUrl, AfterValidator(_base), Field(examples=["https://splunk.example.com:8088"])]
+    """The collector; `/services/collector` is added."""
     token: SecretStr | None = None
+    """Of HTTP Event Collector."""
     token_file: Path | None = None
     index: str | None = None
     """None: the token's."""
     host: str | None = None
     """None: what Splunk fills in."""
     source: str = "openai-audit-streamer"
+    """Splunk's `source`."""
     sourcetype: str = "openai:audit"
+    """Splunk's `sourcetype`."""
     ack: bool = False
     """A batch counts only when the indexer has acknowledged it; the token must have acknowledgement on."""
     ack_poll: Duration = 2.0
+    """How often the indexer is asked."""
     ack_timeout: Duration = 300.0
     """After that the batch is sent again."""
     batch: SplunkBatch = SplunkBatch()

@@ -39,8 +39,11 @@ class SumologicOptions(HttpOptions, SecretUrlOptions):
     """Sumo Logic, Hosted Collector, HTTP Logs source."""
 
     name: Line | None = None
+    """X-Sumo-Name."""
     host: Line | None = None
+    """X-Sumo-Host."""
     category: Line | None = None
+    """X-Sumo-Category."""
     fields: Annotated[dict[Line, Line], AfterValidator(_fields)] = Field(default_factory=dict)
     """Sent as X-Sumo-Fields; the account must know them."""
     batch: SumologicBatch = SumologicBatch()

@@ -36,13 +36,17 @@ class SyslogOptions(SinkOptions):
     """A syslog receiver. At most once: see the documentation before you choose it."""
 
     host: Annotated[str, Field(pattern=r"^[^\s/]+$")]
+    """The receiver."""
     port: Annotated[int, Field(ge=1, le=65_535)] = 6514
+    """6514 is for TLS."""
     tls: TlsOptions | None = TlsOptions()
     """null: plain TCP."""
     framing: Framing = "octet_counting"
+    """How messages are told apart (RFC 6587)."""
     hostname: Annotated[HeaderText, Field(max_length=255)] | None = None
     """None: this machine's."""
     app_name: Annotated[HeaderText, Field(max_length=48)] = "openai-audit"
+    """APP-NAME of each message."""
     enterprise_number: Annotated[int, Field(ge=1)] = 32_473
     """Of the structured data; 32473 is the one for documentation."""
     max_message: Annotated[ByteSize, Field(ge=480, le=16 << 20)] = ByteSize(8192)

@@ -52,6 +52,7 @@ class WebhookOptions(HttpAuthOptions, SecretUrlOptions):
     body: Literal["standard", "bare"] = "standard"
     """`standard`: {"type", "timestamp", "data"} with the event under `data`; `bare`: the event alone."""
     gzip: bool = False
+    """Compress requests; most receivers of webhooks do not expect it."""
     batch: WebhookBatch = WebhookBatch()
 
     @model_validator(mode="after")

@@ -41,10 +41,15 @@ class OpenAIFilters(Strict):
     """What upstream is asked for; an empty list asks for everything. What is left out here is never seen again."""
 
     event_types: list[Word] = Field(default_factory=list)
+    """As `streamer types` shows them."""
     project_ids: list[Word] = Field(default_factory=list)
+    """`proj_…`"""
     actor_ids: list[Word] = Field(default_factory=list)
+    """User or service account ids."""
     actor_emails: list[Word] = Field(default_factory=list)
+    """E-mail addresses."""
     resource_ids: list[Word] = Field(default_factory=list)
+    """Ids of what was acted on."""
 
 
 class OpenAITimeouts(Strict):
@@ -64,8 +69,11 @@ class OpenAIAuditLogsOptions(SourceOptions):
     api_key_file: Path | None = None
     """Read again when it changes, so that a key is rotated by replacing the file."""
     base_url: BaseUrl = "https://api.openai.com/v1"
+    """Another one for regional hosts, a proxy, or the simulator."""
     filters: OpenAIFilters = OpenAIFilters()
+    """Narrow what upstream is asked for. As a rule leave it alone and filter at the sinks."""
     timeouts: OpenAITimeouts = OpenAITimeouts()
+    """Of one request."""
     proxy: ProxyUrl | None = None
     """An HTTP proxy. Proxy variables of the environment are not looked at."""
     ca_file: Path | None = None

@@ -23,6 +23,7 @@ class LockOptions(Strict):
     """S3 Object Lock, set on every object and manifest."""
 
     mode: Literal["governance", "compliance"]
+    """As S3 calls them: `compliance` cannot be lifted by anybody."""
     period: Duration
     """Retained from the moment of writing; rounded up to whole seconds."""
 
@@ -31,17 +32,23 @@ class S3Options(Strict):
     """How to reach a bucket. Without keys here, the usual places of the AWS tools are asked (environment, profile, instance role)."""
 
     region: str | None = None
+    """Of the bucket."""
     endpoint_url: Url | None = None
     """An S3-compatible store; addressed by path."""
     access_key_id: str | None = None
+    """With `secret_access_key`."""
     secret_access_key: SecretStr | None = None
+    """With `access_key_id`."""
     secret_access_key_file: Path | None = None
     ca_file: Path | None = None
+    """Authorities that are trusted instead of the system's, PEM."""
     kms_key_id: str | None = None
     """Encrypt with this KMS key (SSE-KMS)."""
     storage_class: str | None = None
+    """Like `STANDARD_IA`."""
     lock: LockOptions | None = None
     legal_hold: bool = False
+    """Set one on every object."""
     timeout: Duration = 60.0
     """For one answer of the store."""
 
@@ -68,18 +75,23 @@ class ArchiveOptions(SinkOptions):
     path: Annotated[str, Field(min_length=1), AfterValidator(_place)]
     """A folder, or s3://bucket/prefix."""
     objects: Literal["jsonl", "parquet"] = "jsonl"
+    """JSON lines, or Parquet with the envelope's columns."""
     compression: Compression = "zstd"
+    """Of JSON lines."""
     level: Annotated[int, Field(ge=1, le=19)] = 3
     """Of the compression; gzip goes up to 9."""
     roll: RollOptions = RollOptions()
+    """When an object is closed."""
     heartbeat: Duration = 3600.0
     """While nothing comes, a manifest says so this often."""
     signing_key: SecretStr | None = None
+    """An Ed25519 private key, PEM (`streamer keygen`)."""
     signing_key_file: Path | None = None
     """An Ed25519 private key (`streamer keygen`). Without it the manifests are chained by hashes but not signed."""
     retention: Duration | None = None
     """Delete objects whose day lies further back, and write down that we did. Never what is locked. None: keep for ever."""
     s3: S3Options = S3Options()
+    """For `path: s3://…`."""
     batch: BatchOptions = BatchOptions(events=5000, bytes=ByteSize(8 << 20))
 
     @model_validator(mode="after")

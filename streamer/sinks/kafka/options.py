@@ -30,11 +30,13 @@ class TlsOptions(Strict):
     """`tls: {}` trusts the system's authorities. Files are read again at every connection."""
 
     ca_file: Path | None = None
+    """Authorities that are trusted instead of the system's, PEM."""
     cert_file: Path | None = None
     """Our certificate and its chain, PEM."""
     key_file: Path | None = None
     """Its key; may be left out where `cert_file` holds it too."""
     key_password: SecretStr | None = None
+    """Of `key_file`."""
     key_password_file: Path | None = None
 
     @model_validator(mode="after")
@@ -52,10 +54,14 @@ class SaslOptions(Strict):
     """Who we are. Files are read again at every login."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+    """How we log in."""
     username: str | None = None
+    """For PLAIN and SCRAM."""
     password: SecretStr | None = None
+    """For PLAIN and SCRAM."""
     password_file: Path | None = None
     token: SecretStr | None = None
+    """For OAUTHBEARER."""
     token_file: Path | None = None
 
     @model_validator(mode="after")
@@ -78,19 +84,28 @@ class SaslOptions(Strict):
 class KafkaOptions(SinkOptions):
     """An Apache Kafka topic."""
 
-    bootstrap_servers: Annotated[list[str], BeforeValidator(_split), Field(min_length=1)]
+    bootstrap_servers: Annotated[
+        list[str], BeforeValidator(_split, json_schema_input_type=str | list[str]), Field(min_length=1)
+    ]
     """`host:port`, several with commas between."""
     topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+    """It must exist; it is not created."""
     client_id: Annotated[str, Field(min_length=1, max_length=200)] = "openai-audit-streamer"
+    """What the brokers call us in their logs and quotas."""
     key: Key = "source"
     """Events with the same key stay in order. An event without that field, and every event with `none`, has no key."""
     compression: Compression = "zstd"
+    """Of record batches."""
     exactly_once: bool = False
+    """Events and our position in one transaction; consumers read with `isolation.level=read_committed`."""
     transactional_id: Annotated[str, Field(min_length=1, max_length=249)] | None = None
     """Also the consumer group that keeps our position. Default: `streamer.<topic>.<sink>`."""
     tls: TlsOptions | None = None
+    """null: plain TCP."""
     sasl: SaslOptions | None = None
+    """null: no login."""
     request_timeout: Duration = 30.0
+    """For one answer of a broker."""
     delivery_timeout: Duration = 120.0
     """For one batch with all its requests, and for a transaction."""
     max_request_size: Annotated[ByteSize, Field(ge=1024, le=64 << 20)] = ByteSize(1 << 20)
