@@ -9,7 +9,20 @@ from typing import NoReturn
 import typer
 
 from streamer import __version__
-from streamer.cli import archive, daemon, dead_letters, facts, reading, reconcile, replay, rules, simulate, status, top
+from streamer.cli import (
+    archive,
+    daemon,
+    dead_letters,
+    drift,
+    facts,
+    reading,
+    reconcile,
+    replay,
+    rules,
+    simulate,
+    status,
+    top,
+)
 from streamer.errors import ConfigError, StreamerError
 
 NO, USAGE, BUG, CONFIG = 1, 2, 70, 78
@@ -46,6 +59,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("verify")(archive.verify)
 app.command("keygen")(archive.keygen)
 app.command("types")(facts.types)
+app.command("drift")(drift.drift)
 app.command("schema")(facts.schema)
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(rules.app, name="rules")
