@@ -21,7 +21,7 @@ def top(
     config: ConfigFile,
     interval: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two looks.")] = 1.0,
 ) -> None:
-    """A running daemon, live: each listing and sink with its rate, lag and backlog. Until Ctrl-C."""
+    """A running daemon, live, until Ctrl-C. Each listing and sink with its rate, lag and backlog."""
     from rich.console import Console
     from rich.live import Live
 
