@@ -176,8 +176,8 @@ async def test_without_a_directory_there_is_nothing_to_wait_for(tmp_path: Path) 
     async with running(configured(tmp_path, "http://127.0.0.1:1", "directory: null")) as enrichment:
         await enrichment.ready()
         assert enrichment.jobs.keys() == {"rules state"}
-        assert [type(one).__name__ for one in enrichment.enrichers] == ["Networks"]
-    assert not any(tmp_path.iterdir())  # noqa: ASYNC240 - nothing else runs here
+        assert [type(one).__name__ for one in enrichment.enrichers] == ["Networks", "RuleEngine"]
+    assert [path.name for path in tmp_path.iterdir()] == ["rules.state"]  # noqa: ASYNC240 - nothing else runs here
 
 
 async def test_a_geoip_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
