@@ -92,7 +92,7 @@ class ArchiveOptions(SinkOptions):
     """Delete objects whose day lies further back, and write down that we did. Never what is locked. None: keep for ever."""
     s3: S3Options = S3Options()
     """For `path: s3://…`."""
-    batch: BatchOptions = BatchOptions(events=5000, bytes=ByteSize(8 << 20))
+    batch: BatchOptions = BatchOptions(events=1000, bytes=ByteSize(2 << 20))
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -1,0 +1,196 @@
+"""A sink that is down costs nobody else anything: a real daemon, its sinks, and what happens to one of them."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import outage
+from tests.outage import ENV, Hook, archive_ids, dead_letters, file_ids, id_of, receiving, running, three_sinks, truth
+from tests.places import Place, until
+from tests.simulation import Child, simulated_in_child
+
+EVENTS = int(os.environ.get("OUTAGE_EVENTS", "20000"))
+MOST_MIB = 150
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Child]:
+    with simulated_in_child(events=EVENTS, days=30, profile="bulk", seed=3) as child:
+        yield child
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Child]:
+    with simulated_in_child(events=600, days=30, seed=5) as child:
+        yield child
+
+
+def ask(place: Place, *arguments: str, expected: int = 0) -> str:
+    """A verb beside the running daemon; what it printed."""
+    verb = [*arguments, "-c", str(place.config)]
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", *verb], capture_output=True, text=True, env=ENV, timeout=60, check=False
+    )
+    assert done.returncode == expected, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_an_outage_costs_the_others_nothing(tmp_path: Path, simulator: Child) -> None:
+    """Goal: one sink down for all events, two finish, the third then gets all in order, in little memory.
+    Method: a webhook that answers 503 until file and archive have everything; OUTAGE_EVENTS sets how many."""
+    with receiving(Hook()) as hook:
+        seen = outage.outage(Place(tmp_path, simulator.base_url), simulator, hook, 250)
+    assert seen.events >= EVENTS
+    assert seen.in_order
+    assert seen.refused > 0
+    assert seen.most_mib < MOST_MIB
+
+
+@pytest.mark.timeout(300)
+def test_a_full_journal_waits_and_everything_arrives(tmp_path: Path, simulator: Child) -> None:
+    """Goal: a dead sink and a small journal stop intake, not the sinks that work, and lose nothing.
+    Method: 4 MiB of journal for 20 MB of events; what works has all that intake took before the webhook is mended."""
+    place, wanted = Place(tmp_path, simulator.base_url), truth(simulator)
+    place.change("journal", {"max_size": "4MiB", "keep": "1s"})
+    with receiving(Hook(answer=lambda _: 503)) as hook:
+        three_sinks(place, hook)
+        with running(place) as daemon:
+            until(lambda: place.status().get("journal", {}).get("full"))
+            until(lambda: "journal full" in str([row["error"] for row in place.status()["listings"]]))
+            until(
+                lambda: (
+                    0
+                    < place.status()["journal"]["head"]
+                    == daemon.sink("local")["acked"]
+                    == daemon.sink("lake")["acked"]
+                )
+            )
+            head = place.status()["journal"]["head"]
+            assert daemon.metric("streamer_journal_full") == 1
+            assert 0 < head < len(wanted)
+            assert "the journal is full" in ask(place, "status", expected=1)
+            hook.answer = lambda _: 200
+            until(lambda: daemon.has_all("hook", len(wanted)), 200)
+            until(lambda: daemon.has_all("local", len(wanted)) and daemon.has_all("lake", len(wanted)))
+    order = file_ids(place.lines)
+    assert set(order) == wanted
+    assert len(order) == len(wanted)
+    assert hook.ids == order
+    assert outage.once(place) == 0, "which closes the archive's last object"
+    assert sorted(archive_ids(tmp_path / "archive")) == sorted(order)
+
+
+@pytest.mark.timeout(300)
+def test_a_slow_sink_slows_no_other(tmp_path: Path, simulator: Child) -> None:
+    """Goal: sinks do not wait for each other. Method: from the same full journal, the file's time to its last line beside a
+    webhook that takes half a second a batch, against the file alone; the exact ratio is in the benchmark, here is room for noise."""
+    alone, beside = (Place(tmp_path / name, simulator.base_url) for name in ("alone", "beside"))
+    seconds = []
+    with receiving(Hook(delay_s=0.5)) as hook:
+        for place in (alone, beside):
+            place.folder.mkdir()
+            place.change("enrich", {"directory": None}).change("sources.acme.start", "31d")
+            if place is beside:
+                three_sinks(place, hook)
+                place.change("sinks.lake", None)
+            with running(place) as daemon:
+                until(lambda p=place: p.status())  # type: ignore[misc]  # bound now
+                began = time.monotonic()
+                until(lambda d=daemon: d.has_all("local", EVENTS))  # type: ignore[misc]  # bound now
+                seconds.append(time.monotonic() - began)
+                if place is beside:
+                    assert daemon.sink("hook")["acked"] < EVENTS
+    assert seconds[1] < 1.5 * seconds[0] + 1, seconds
+
+
+def test_sinks_come_go_and_come_back(tmp_path: Path, small: Child) -> None:
+    """Goal: a new sink gets everything (or only what is new, if asked), a removed one costs nothing, one that comes back goes on
+    where it was, and nobody gets anything twice. Method: `run --once` with one configuration after the other."""
+    place = Place(tmp_path, small.base_url).change("sources.acme.start", "31d")
+    other = {"type": "file", "path": str(tmp_path / "other.jsonl")}
+    new = {"type": "file", "path": str(tmp_path / "new.jsonl"), "start": "latest"}
+    place.change("sinks.other", other)
+    assert outage.once(place) == 0
+    first = file_ids(place.lines)
+    assert set(first) == truth(small)
+    assert file_ids(tmp_path / "other.jsonl") == first
+    place.change("sinks.other", None).change("sinks.new", new)
+    assert outage.once(place) == 0
+    expected = more(small, 3)
+    assert outage.once(place) == 0
+    added = file_ids(place.lines)[len(first) :]
+    assert sorted(added) == sorted(expected)
+    assert file_ids(tmp_path / "new.jsonl") == added
+    assert file_ids(tmp_path / "other.jsonl") == first
+    place.change("sinks.new", None).change("sinks.other", other)
+    assert outage.once(place) == 0
+    assert file_ids(tmp_path / "other.jsonl") == first + added
+    assert file_ids(place.lines) == first + added
+    assert file_ids(tmp_path / "new.jsonl") == added
+
+
+def more(child: Child, count: int) -> list[bytes]:
+    """So many more events upstream, of now; their ids."""
+    before = truth(child)
+    child.control("POST", "events", {"count": count})
+    return list(truth(child) - before)
+
+
+def test_a_held_sink_says_why_everywhere(tmp_path: Path, small: Child) -> None:
+    """Goal: an operator sees what to mend: `status`, /status, one metric. Method: a webhook that answers 401, then is mended."""
+    place = Place(tmp_path, small.base_url)
+    with receiving(Hook(answer=lambda _: 401)) as hook:
+        three_sinks(place, hook)
+        with running(place) as daemon:
+            until(lambda: daemon.sink("hook").get("state") == "held")
+            row = daemon.sink("hook")
+            assert "401" in row["error"]
+            assert daemon.metric('streamer_sink_held{sink="hook"}') == 1
+            assert daemon.metric('streamer_sink_held{sink="local"}') == 0
+            said = " ".join(ask(place, "status", expected=1).split())
+            assert "sink hook is held" in said
+            assert "401" in said
+            assert dead_letters(place) == []
+            until(lambda: daemon.sink("local").get("backlog") == 0)
+
+
+def test_dead_letters_and_replays_while_the_daemon_runs(tmp_path: Path, small: Child) -> None:
+    """Goal: `dlq retry`, `dlq discard` and `replay` act on a running daemon, and what comes again is marked and has its id.
+    Method: a webhook that refuses two events for good until it is mended."""
+    wanted = sorted(truth(small))
+    bad = {wanted[10], wanted[20]}
+
+    def refuses(body: bytes) -> int:
+        return 400 if any(id_of(line) in bad for line in body.splitlines()) else 200
+
+    place = Place(tmp_path, small.base_url)
+    with receiving(Hook(answer=refuses)) as hook:
+        three_sinks(place, hook)
+        with running(place) as daemon:
+            until(lambda: daemon.sink("hook").get("acked", 0) >= len(wanted))
+            assert sorted(hook.ids) == sorted(set(wanted) - bad)
+            letters = dead_letters(place)
+            assert {row["id"].encode() for row in letters} == bad
+            assert all("400" in row["reason"] and row["attempts"] == 1 for row in letters)
+            assert not any("webhook-replayed" in headers for headers in hook.headers)
+
+            hook.answer = lambda _: 200
+            assert ask(place, "dlq", "discard", str(letters[1]["number"])) == "1 discarded\n"
+            assert ask(place, "dlq", "retry", "--all") == "1 to be delivered again\n"
+            until(lambda: not dead_letters(place))
+            assert hook.ids[-1] == letters[0]["id"].encode()
+            assert hook.headers[-1]["webhook-replayed"] == "true"
+
+            count = len(hook.ids)
+            said = ask(place, "replay", "--sink", "hook", "--since", "40d")
+            assert int(said.split()[0].replace(",", "")) == len(wanted)
+            until(lambda: len(hook.ids) == count + len(wanted))
+            assert sorted(hook.ids[count:]) == wanted
+            assert hook.headers[-1]["webhook-replayed"] == "true"
+    assert sorted(file_ids(place.lines)) == wanted
