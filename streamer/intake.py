@@ -269,9 +269,9 @@ class Intake:
         try:
             appended = await self.journal.append(self.source.name, self.listing, entries, progress)
         except RetryableError as error:
-            self.telemetry.journal_full(True, str(error))
+            self.telemetry.journal_full(self._row, True, str(error))
             raise RetryableError(str(error), retry_after=FULL_RETRY_S) from error
-        self.telemetry.journal_full(False)
+        self.telemetry.journal_full(self._row, False)
         return appended
 
     async def _entries(self, events: Sequence[Event], *, late: bool) -> list[Entry]:

@@ -288,6 +288,7 @@ class Telemetry:
         self._journal_bytes = gauge("streamer_journal_bytes", "Live data in the journal")
         self._journal_max = gauge("streamer_journal_max_bytes", "journal.max_size")
         self._journal_records = gauge("streamer_journal_records", "Records in the journal")
+        self._waiting_for_room: set[tuple[str, str]] = set()
         self._journal_full = gauge("streamer_journal_full", "1 while intake waits for room in the journal")
         self._pruned = counter("streamer_journal_pruned_total", "Records deleted after every sink had them")
         self._names = gauge("streamer_directory_entries", "Things that the directory knows", "source", "kind")
@@ -594,7 +595,10 @@ class Telemetry:
         self._journal_max.set(max_bytes)
         self._journal_records.set(records)
 
-    def journal_full(self, full: bool, detail: str = "") -> None:
+    def journal_full(self, row: ListingStatus, full: bool, detail: str = "") -> None:
+        """One listing that finds room does not speak for another that waits."""
+        (self._waiting_for_room.add if full else self._waiting_for_room.discard)((row.source, row.listing))
+        full = bool(self._waiting_for_room)
         if full != self.status.journal.full:
             self.status.journal.full = full
             self._journal_full.set(full)

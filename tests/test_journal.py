@@ -187,6 +187,9 @@ async def test_a_full_journal_refuses_and_loses_nothing(tmp_path: Path) -> None:
         assert len(await read_all(journal)) == taken
         await journal.ack(SINK, Seq(taken), None, [])
         assert await journal.prune([SINK], 0, 1e9) == taken
+        assert await journal.append(ACME, "organization", items[taken : taken + 1500], Progress(3000)) == 1500, (
+            "more than max_size, but nothing is left whose going would make room"
+        )
 
 
 async def test_wait_wakes_when_a_record_comes(journal: SqliteJournal) -> None:

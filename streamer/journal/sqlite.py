@@ -264,6 +264,8 @@ class SqliteJournal:
             entries
             and self._used_bytes() + needed > self._max_bytes
             and self._used_bytes(settled=True) + needed > self._max_bytes
+            # An empty journal takes whatever comes: no sink could make more room, and waiting would never end.
+            and self._one("SELECT count(*) FROM blocks")
         ):
             raise RetryableError(
                 f"journal full: {self.path} holds {self._used_bytes() >> 20} MiB of {self._max_bytes >> 20} MiB; "
