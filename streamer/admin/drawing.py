@@ -18,7 +18,7 @@ MOODS: dict[str, Mood] = {"live": "good", "delivering": "good", "idle": "good", 
 MAX_BOXES = 12
 """On either side; more are counted in one more box, those in trouble are drawn first."""
 BOX_WIDTH, LINE, PAD, GAP = 280, 19, 12, 14
-CHARACTERS = 40
+CHARACTERS = 38
 """That fit into a box."""
 MAX_REASON_LINES = 3
 SPAN = 110
