@@ -86,6 +86,9 @@ class OtherSide:
         return subprocess.DEVNULL
 
 
+RETRIES = 100
+
+
 class Pump:
     """The least that a delivery loop is: it keeps the position as a journal would, and follows verdicts."""
 
@@ -120,7 +123,15 @@ class Pump:
         self.position = SinkPosition(acked, kept)
 
     async def write(self, batch: Batch) -> None:
-        """Write and acknowledge."""
+        """Write and acknowledge; a server that is not ready yet is asked again, as the delivery loop does."""
+        for _ in range(RETRIES):
+            try:
+                bookmark = await self.try_write(batch)
+            except RetryableError:
+                await asyncio.sleep(0.05)
+                continue
+            self.keep(batch.last_seq, bookmark)
+            return
         self.keep(batch.last_seq, await self.try_write(batch))
 
     async def write_patiently(self, batch: Batch) -> None:
