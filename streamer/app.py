@@ -157,7 +157,7 @@ class Daemon:
         return {"retention": self._retention().run, "history": self.history.run, **self.enrichment.jobs}
 
     def _retention(self) -> Retention:
-        reach = max(windows.longest_reach_s(s.overlap, s.recheck) for s in self.config.sources.values())
+        reach = max(windows.longest_reach_s(s.longest_overlap_s, s.recheck) for s in self.config.sources.values())
         return Retention(
             journal=self.journal,
             sinks=[d.row for d in self.deliveries],

@@ -136,6 +136,22 @@ Moment = Annotated[
 ]
 
 
+AUTO_OVERLAP_S = (60.0, 3600.0)
+"""Between these `overlap: auto` keeps itself."""
+
+
+def _parse_overlap(value: object) -> object:
+    return "auto" if value == "auto" else _positive(parse_duration(value))
+
+
+Overlap = Annotated[
+    float | Literal["auto"],
+    BeforeValidator(_parse_overlap, json_schema_input_type=Annotated[str, Field(examples=["5m", "auto"])]),
+    PlainSerializer(lambda value: value if isinstance(value, str) else show_duration(value), when_used="json"),
+]
+"""As Duration, or `auto`: from the lateness that was observed."""
+
+
 def _url(text: str) -> str:
     if not re.match(r"https?://[^/\s]+", text):
         raise ValueError(f"{text!r} is not a URL; begin with https:// (or http://) and a host")
@@ -273,7 +289,8 @@ class SourceOptions(Strict):
     """Where a listing that was never read begins: `now`, `beginning`, a time (RFC 3339) or a duration back."""
     poll_interval: Duration = 10.0
     """How often a listing that has caught up is asked."""
-    overlap: Duration = 300.0
+    overlap: Overlap = 300.0
+    """What every poll reads again before the watermark; `auto` widens and narrows by itself between 1m and 1h."""
     """What every poll reads again, for events that appear with a delay."""
     recheck: list[Recheck] = [
         Recheck.model_construct(every=900.0, window=7200.0),
@@ -284,6 +301,10 @@ class SourceOptions(Strict):
     """Requests at once while catching up, for all listings of the source together."""
     canary: Canary | None = None
     """Not ready while it is overdue."""
+
+    @property
+    def longest_overlap_s(self) -> float:
+        return AUTO_OVERLAP_S[1] if self.overlap == "auto" else float(self.overlap)
 
 
 class Where(Strict):

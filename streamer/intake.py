@@ -67,6 +67,8 @@ class Intake:
     def __post_init__(self) -> None:
         self._row = self.telemetry.listing_opened(self.source.name, self.listing, self.options.poll_interval)
         self._rhythm, self._found = Rhythm(), 0
+        given = self.options.overlap
+        self._overlap = windows.Overlap(auto=True) if given == "auto" else windows.Overlap(float(given))
         canary = self.options.canary
         self._canary = canary if canary is not None and lookup(canary.type).listing == self.listing else None
         if self._canary is not None:
@@ -99,14 +101,16 @@ class Intake:
 
     async def _turn(self, now: float) -> None:
         options = self.options
-        if windows.is_behind(self._progress.watermark, now, options.overlap, options.poll_interval):
-            await self._catch_up(int(now - options.overlap))
+        if windows.is_behind(self._progress.watermark, now, self._overlap.seconds, options.poll_interval):
+            await self._catch_up(int(now - self._overlap.seconds))
         if self.stop.is_set():
             return
         await self._live()
-        for index, spans in windows.due_rechecks(self._progress, options.recheck, now, options.overlap):
+        for index, spans in windows.due_rechecks(self._progress, options.recheck, now, self._overlap.seconds):
             await self._recheck(index, spans, now)
         await self._serve_repairs()
+        self._overlap.settle()
+        self.telemetry.listing_overlap(self._row, self._overlap.seconds, self._overlap.why)
         upstream_now = self.source.now()
         self.telemetry.listing_quiet(self._row, upstream_now, self._rhythm.usual_gap(upstream_now))
         if not self.stop.is_set():
@@ -143,7 +147,7 @@ class Intake:
         """One poll: the overlap and everything since. Splits by slices only when there is too much for one window."""
         # A watermark that a wrong clock once left in the future hides nothing.
         watermark = min(self._progress.watermark, int(self._now()))
-        window = windows.live_window(watermark, self.options.overlap)
+        window = windows.live_window(watermark, self._overlap.seconds)
         began = time.monotonic()
         events = await self._walk_patiently(window, windows.MAX_POLL_EVENTS)
         if events is None:
@@ -166,6 +170,8 @@ class Intake:
             if not await self._range("recheck", span.start, span.end):
                 return
         done = windows.with_rechecked(self._progress, index, len(self.options.recheck), now)
+        if self._found:
+            self._overlap.missed()
         if await self._persist(lambda: self._store(done)):
             self.telemetry.rechecked(self._row, show_duration(self.options.recheck[index].window), self._found)
 
@@ -311,6 +317,7 @@ class Intake:
         if live and row.state == "live":
             now = self.source.now()
             for time_of_event in times:
+                self._overlap.saw(now - time_of_event)
                 telemetry.event_seen_live(row, now - time_of_event)
 
 

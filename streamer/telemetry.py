@@ -26,6 +26,7 @@ Metric = Literal[
     "streamer_source_quiet_seconds",
     "streamer_source_usual_quiet_seconds",
     "streamer_source_canary_due_seconds",
+    "streamer_source_overlap_seconds",
     "streamer_reconcile_missing",
     "streamer_reconcile_last_success_seconds",
     "streamer_source_held",
@@ -101,6 +102,9 @@ class ListingStatus:
     """Seconds between events at this hour, on average over the last week; None: too few to say."""
     lateness: dict[str, float] | None = None
     """p50, p99 and max of the last events seen live: first seen minus `effective_at`, in seconds."""
+    overlap: float = 0.0
+    """Seconds that every poll reads again before the watermark."""
+    overlap_why: str = ""
     rechecks: dict[str, Recheck] = field(default_factory=dict)
     """By their `window`."""
     canary: str | None = None
@@ -235,6 +239,9 @@ class Telemetry:
         self._canary_due = gauge(
             "streamer_source_canary_due_seconds", "Unix time by which the canary must show up", *at
         )
+        self._overlap = gauge(
+            "streamer_source_overlap_seconds", "What every poll reads again before the watermark", *at
+        )
         self._missing = gauge(
             "streamer_reconcile_missing",
             "Events that the last recheck of this window found upstream and not in the journal",
@@ -359,6 +366,14 @@ class Telemetry:
             self._quiet.labels(row.source, row.listing).set(row.quiet)
         if usual_gap is not None:
             self._usual_gap.labels(row.source, row.listing).set(usual_gap)
+
+    def listing_overlap(self, row: ListingStatus, seconds: float, why: str) -> None:
+        if row.overlap and row.overlap != seconds:
+            self.log.info(
+                "overlap changed", source=row.source, listing=row.listing, before=row.overlap, seconds=seconds, why=why
+            )
+        row.overlap, row.overlap_why = seconds, why
+        self._overlap.labels(row.source, row.listing).set(seconds)
 
     def rechecked(self, row: ListingStatus, window: str, missing: int) -> None:
         """`window`: of the recheck, as the configuration writes it."""

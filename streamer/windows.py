@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from streamer.config import Recheck
+from streamer.config import AUTO_OVERLAP_S, Recheck
 from streamer.model import Progress, Window
 
 SLICE_EVENTS = 800
@@ -17,6 +17,8 @@ MAX_SLICE_EVENTS = 2000
 """A walk of a slice that finds more gives up, and the slice is split."""
 MAX_POLL_EVENTS = 10_000
 """A poll that finds more is done by slices."""
+OBSERVED_EVENTS = 1000
+FEWEST_OBSERVED = 100
 DENSITIES = 4
 FIRST_SLICE_S = 3600
 LONGEST_SLICE_S = 30 * 86_400
@@ -69,6 +71,42 @@ def with_rechecked(progress: Progress, index: int, count: int, now: float) -> Pr
 def longest_reach_s(overlap_s: float, rechecks: Sequence[Recheck]) -> float:
     """How far back a window may be walked again; ids are remembered longer than that."""
     return max([overlap_s, *(r.window + r.every for r in rechecks)])
+
+
+@dataclass
+class Overlap:
+    """How far before the watermark a poll reads: as configured, or as wide as what was observed asks for."""
+
+    seconds: float = 300.0
+    auto: bool = False
+    _lateness: deque[float] = field(default_factory=lambda: deque(maxlen=OBSERVED_EVENTS))
+    _shortest: float = AUTO_OVERLAP_S[0]
+
+    def saw(self, lateness_s: float) -> None:
+        """An event appeared so long after its time."""
+        self._lateness.append(lateness_s)
+
+    def missed(self) -> None:
+        """A recheck found something that no poll had seen: twice as wide from now on, and never narrower again."""
+        self._shortest = min(max(self._shortest, 2 * self.seconds), AUTO_OVERLAP_S[1])
+        self.settle()
+
+    def settle(self) -> None:
+        """With `auto`: twice the latest of the last events, once there are enough of them to say."""
+        if self.auto:
+            enough = len(self._lateness) >= FEWEST_OBSERVED
+            wanted = 2 * max(self._lateness) if enough else self.seconds
+            self.seconds = min(max(wanted, self._shortest), AUTO_OVERLAP_S[1])
+
+    @property
+    def why(self) -> str:
+        if not self.auto:
+            return "as configured"
+        if self._shortest == self.seconds > AUTO_OVERLAP_S[0]:
+            return "auto: doubled when a recheck found what no poll had seen"
+        if len(self._lateness) < FEWEST_OBSERVED:
+            return f"auto: too few events to say, {len(self._lateness)} of {FEWEST_OBSERVED}"
+        return f"auto: twice the latest of {len(self._lateness)} events ({max(self._lateness):.0f} s), within 1m and 1h"
 
 
 @dataclass

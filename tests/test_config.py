@@ -182,3 +182,15 @@ def test_sizes_are_shown_in_their_largest_exact_unit() -> None:
         "10GiB",
         "1025KiB",
     ]
+
+
+def test_the_overlap_is_a_duration_or_auto() -> None:
+    """Goal: both forms, and the reach that follows; method: each, and neither."""
+    source = "type: openai_audit_logs, api_key: sk-admin-test"
+    auto = read(GOOD.replace(source, source + ", overlap: auto")).sources["acme"]
+    assert (auto.overlap, auto.longest_overlap_s) == ("auto", 3600)
+    assert "overlap: auto" in effective(read(GOOD.replace(source, source + ", overlap: auto")))
+    fixed = read(GOOD.replace(source, source + ", overlap: 10m")).sources["acme"]
+    assert (fixed.overlap, fixed.longest_overlap_s) == (600, 600)
+    (problem,) = problems(GOOD.replace(source, source + ", overlap: 0s"))
+    assert "must be longer than 0" in problem

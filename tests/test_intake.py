@@ -352,3 +352,15 @@ async def test_lateness_has_quantiles(world: World) -> None:
         world.now = NOW + 1
         await world.until(lambda: world.row.lateness is not None)
     assert world.row.lateness == {"p50": 52, "p99": 101, "max": 101}
+
+
+async def test_an_automatic_overlap_widens_when_a_recheck_finds_something(world: World) -> None:
+    """Goal: what was missed once is caught by the poll next time; method: an event that appears 20 minutes late."""
+    rechecks = [{"every": "15m", "window": "2h"}]
+    async with world.running(start="1d", overlap="auto", recheck=rechecks):
+        await world.until(lambda: world.row.overlap == 300)
+        world.source.make(1, int(NOW) - 1200, visible=NOW + 1)
+        world.now += 901
+        await world.until(lambda: world.row.overlap == 600)
+    assert world.row.overlap_why == "auto: doubled when a recheck found what no poll had seen"
+    assert world.row.late == 1

@@ -11,6 +11,7 @@ from streamer.windows import (
     LONGEST_SLICE_S,
     MAX_SLICE_EVENTS,
     SLICE_EVENTS,
+    Overlap,
     Slicer,
     due_rechecks,
     is_behind,
@@ -109,3 +110,47 @@ def test_silence_widens_slices_up_to_a_limit() -> None:
         slicer.found(window, 0)
         walks += 1
     assert walks < 140
+
+
+def test_an_automatic_overlap_follows_what_was_observed() -> None:
+    """Goal: wide where upstream is late, narrow where it is quick, within limits; method: latenesses, and a recheck that finds something."""
+    overlap = Overlap(auto=True)
+    for lateness, seconds in ((3, 60), (200, 400), (5000, 3600)):
+        for _ in range(99):
+            overlap.saw(lateness / 2)
+        overlap.saw(lateness)
+        overlap.settle()
+        assert overlap.seconds == seconds, overlap.why
+    for _ in range(1000):
+        overlap.saw(1)
+    overlap.settle()
+    assert overlap.seconds == 60
+    overlap.missed()
+    assert overlap.seconds == 120
+    overlap.settle()
+    assert (overlap.seconds, overlap.why.partition(":")[0]) == (120, "auto")
+    for _ in range(9):
+        overlap.missed()
+    assert overlap.seconds == 3600
+
+
+def test_an_automatic_overlap_does_not_guess_from_few_events() -> None:
+    """Goal: it begins as the default; method: 99 quick events, then the hundredth."""
+    overlap = Overlap(auto=True)
+    for _ in range(99):
+        overlap.saw(1)
+    overlap.settle()
+    assert (overlap.seconds, overlap.why) == (300, "auto: too few events to say, 99 of 100")
+    overlap.saw(1)
+    overlap.settle()
+    assert overlap.seconds == 60
+
+
+def test_a_configured_overlap_stays() -> None:
+    """Goal: the operator's word holds; method: late events and a recheck that finds something."""
+    overlap = Overlap(30)
+    for _ in range(200):
+        overlap.saw(1000)
+    overlap.missed()
+    overlap.settle()
+    assert (overlap.seconds, overlap.why) == (30, "as configured")

@@ -137,6 +137,7 @@ ROWS = (
                 {
                     "p50": "histogram_quantile(0.5, sum by (le) (rate(streamer_event_lateness_seconds_bucket{%s}[1h])))",
                     "p99": "histogram_quantile(0.99, sum by (le) (rate(streamer_event_lateness_seconds_bucket{%s}[1h])))",
+                    "overlap {{source}}/{{listing}}": "streamer_source_overlap_seconds{%s}",
                 },
                 unit="s",
             ),

@@ -159,7 +159,7 @@ class Comparison:
             self.count.error = str(error)
             return
         # What is younger may not be visible everywhere yet; the daemon looks at it again anyway.
-        until = min(until, int(self.source.now() - self.options.overlap))
+        until = min(until, int(self.source.now() - self.options.longest_overlap_s))
         self._range, self._head = (since, until), self.memory.head()
         if since < until:
             await RangeWalk(

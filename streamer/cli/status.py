@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from streamer.admin.verdict import ago, lateness, progress, quiet, trouble, verdict
+from streamer.admin.verdict import ago, lateness, progress, quiet, span, trouble, verdict
 from streamer.cli.options import ConfigFile, load_config
 
 if TYPE_CHECKING:
@@ -87,7 +87,12 @@ def view(rows: dict[str, Any], rates: dict[str, float] | None = None) -> "Render
     from rich.text import Text
 
     said = [Text(line, "bold red") for line in rows["trouble"]] or [Text(verdict(rows), "bold green")]
-    return Group(*said, "", _listings(rows, rates), "", _sinks(rows, rates))
+    overlaps = [
+        Text(f"{row['source']}/{row['listing']} reads {span(row['overlap'])} again, {row['overlap_why']}", "dim")
+        for row in rows["listings"]
+        if row.get("overlap_why", "").startswith("auto")
+    ]
+    return Group(*said, "", _listings(rows, rates), *overlaps, "", _sinks(rows, rates))
 
 
 COLOURS = {"held": "bold red", "failing": "yellow", "not running": "red"}
