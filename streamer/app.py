@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from streamer import windows
 from streamer.admin.history import History
 from streamer.admin.server import serve_admin
-from streamer.config import Config, SinkOptions, effective, one_secret, resolve_moment, show_duration
+from streamer.config import Config, SinkOptions, effective, one_secret, organizations_of, resolve_moment, show_duration
 from streamer.delivery import Delivery
 from streamer.enrichment import open_enrichment
 from streamer.errors import ConfigError, RetryableError
@@ -104,7 +104,7 @@ class Daemon:
                 sink=sink,
                 acked=position.acked,
                 journal=self.journal,
-                format=make_format(options.format, self._organizations(), options.ocsf_version, options.event),
+                format=make_format(options.format, organizations_of(self.config), options.ocsf_version, options.event),
                 where=compile_where(options.where),
                 redact=compile_redaction(options.redact, secret.reveal().encode() if secret else None, f"sinks.{name}"),
                 batch=options.batch,
@@ -121,10 +121,6 @@ class Daemon:
         reach_s = max(now - resolve_moment(source.start, now) for source in self.config.sources.values())
         if limit_s is not None and options.start == "earliest" and reach_s > limit_s:
             self.telemetry.reaches_too_far(name, show_duration(reach_s), show_duration(limit_s))
-
-    def _organizations(self) -> dict[str, str]:
-        sources = self.config.sources.items()
-        return {name: options.organization_id for name, options in sources if options.organization_id is not None}
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 

@@ -809,3 +809,9 @@ def _shown(value: Any, as_json: Any) -> Any:
         keys = sorted(value, key=lambda key: key != "type")
         return {key: _shown(value[key], as_json[key]) for key in keys}
     return as_json
+
+
+def organizations_of(config: Config) -> dict[str, str]:
+    """The organization's id of each source that has one."""
+    sources = config.sources.items()
+    return {name: options.organization_id for name, options in sources if options.organization_id is not None}

@@ -172,7 +172,7 @@ async def test_the_warm_up_is_bounded(tmp_path: Path) -> None:
 
 
 async def test_without_a_directory_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
-    """Goal: `directory: null` asks upstream nothing and keeps nothing. Method: an address where nobody listens."""
+    """Goal: `directory: null` asks upstream nothing and keeps no names. Method: an address where nobody listens."""
     async with running(configured(tmp_path, "http://127.0.0.1:1", "directory: null")) as enrichment:
         await enrichment.ready()
         assert enrichment.jobs.keys() == {"rules state"}

@@ -10,7 +10,7 @@ from streamer.cli.options import ConfigFile, load_config
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from streamer.model import Record
+    from streamer.model import Geo, Record
 
 POLL_S = 0.5
 FORMATS = ("envelope", "raw", "ocsf", "ecs", "cef", "leef")
@@ -78,8 +78,10 @@ def explain(config: ConfigFile, event_id: Annotated[str, typer.Argument(help="Up
     """One event in words and in every format. What enriched it, and which rules looked at it."""
     from rich.console import Console
 
+    from streamer.config import organizations_of
     from streamer.errors import StreamerError
     from streamer.formats import make_format
+    from streamer.formats.line import visible
     from streamer.journal.operator import open_operator
 
     loaded = load_config(config)
@@ -89,16 +91,19 @@ def explain(config: ConfigFile, event_id: Annotated[str, typer.Argument(help="Up
         raise StreamerError(
             f"no event {event_id} in the journal; it may be older than journal.keep: look into an archive"
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+    organizations = organizations_of(loaded)
     for record in records:
         console.print(line(record))
         console.print()
         for name, said in _facts(record, loaded.enrich.rules):
             console.print(f"{name:10}", style="bold", end="")
-            console.print(said, markup=False)
+            console.print(said)
         for name in FORMATS:
             console.print(f"\n{name}", style="bold")
-            console.print(make_format(name).encode(record).decode("utf-8", "replace"), markup=False)  # type: ignore[arg-type]  # a constant
+            written = make_format(name, organizations).encode(record).decode("utf-8", "replace")  # type: ignore[arg-type]  # a constant
+            # Byte for byte as a sink gets it, but what could fool a terminal is shown as its number there. Not by rich: it expands tabs.
+            typer.echo(visible(written, len(written)) if console.is_terminal else written)
 
 
 def _facts(record: "Record", rules) -> list[tuple[str, str]]:  # type: ignore[no-untyped-def]  # a path or None
@@ -107,7 +112,7 @@ def _facts(record: "Record", rules) -> list[tuple[str, str]]:  # type: ignore[no
 
     envelope = record.envelope
     actor = envelope.actor
-    looked = [rule["name"] for rule in load_rules(rules).table() if _concerns(rule["types"], envelope.type)]
+    looked = load_rules(rules).engine().looks_at(envelope.type)
     return [
         ("place", f"record {record.seq} of the journal, {envelope.source}/{envelope.listing}"),
         ("seen", f"{envelope.observed_at.isoformat()}" + (", late" if envelope.late else "")),
@@ -117,6 +122,11 @@ def _facts(record: "Record", rules) -> list[tuple[str, str]]:  # type: ignore[no
             visible(f"{actor.name or actor.email or actor.id} ({actor.type}, via {actor.via})") if actor else "unknown",
         ),
         ("targets", ", ".join(visible(f"{t.type} {t.name or t.id}") for t in envelope.targets) or "none"),
+        (
+            "project",
+            visible(f"{envelope.project.name or envelope.project.id}") if envelope.project else "none",
+        ),
+        ("geo", _place(actor.geo) if actor and actor.geo else "none"),
         ("labels", ", ".join(visible(f"{k}={v}") for k, v in envelope.labels.items()) or "none"),
         ("matched", ", ".join(envelope.rules) or "no rule"),
         ("looked", ", ".join(name for name in looked if name not in envelope.rules) or "no other rule"),
@@ -124,7 +134,8 @@ def _facts(record: "Record", rules) -> list[tuple[str, str]]:  # type: ignore[no
     ]
 
 
-def _concerns(patterns: list[str], name: str) -> bool:
-    from fnmatch import fnmatchcase
+def _place(geo: "Geo") -> str:
+    from streamer.formats.line import visible
 
-    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+    number = None if geo.asn is None else f"AS{geo.asn}"
+    return visible(", ".join(part for part in (geo.city, geo.region, geo.country, number, geo.as_name) if part))

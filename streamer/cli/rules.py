@@ -1,10 +1,16 @@
 """rules: detections as data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 120
+"""Columns from which there is room for what a rule looks like as well as for what it says."""
 
 app = typer.Typer(help="Rules: severity, tags and detections.", no_args_is_help=True)
 
@@ -23,12 +29,31 @@ def list_(rules: RuleFile = None, as_json: Annotated[bool, typer.Option("--json"
         typer.echo(orjson.dumps(table, option=orjson.OPT_INDENT_2).decode())
         return
     from rich.console import Console
+
+    rows = [(r["name"], r["severity"] or "", r["kind"], " ".join(r["attack"]), r["title"]) for r in table]
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        _show(console, rows)
+        return
+    for row in rows:
+        typer.echo("\t".join(row))
+
+
+def _show(console: "Console", rows: list[tuple[str, ...]]) -> None:
+    """A table as wide as the terminal: what says least gives way first, a name never."""
     from rich.table import Table
 
-    shown = Table("rule", "severity", "kind", "ATT&CK", "what", box=None, padding=(0, 2))
-    for row in table:
-        shown.add_row(row["name"], row["severity"], row["kind"], " ".join(row["attack"]), row["title"])
-    Console(highlight=False).print(shown)
+    narrow = console.width < WIDE
+    shown = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    shown.add_column("rule", no_wrap=True)
+    shown.add_column("severity", no_wrap=True)
+    if not narrow:
+        shown.add_column("kind", no_wrap=True)
+        shown.add_column("ATT&CK", max_width=32)
+    shown.add_column("what", ratio=1)
+    for name, severity, kind, attack, title in rows:
+        shown.add_row(name, severity, *(() if narrow else (kind, attack)), title)
+    console.print(shown)
 
 
 @app.command()
