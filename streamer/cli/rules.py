@@ -39,7 +39,7 @@ def list_(rules: RuleFile = None, as_json: Annotated[bool, typer.Option("--json"
         typer.echo("\t".join(row))
 
 
-def _show(console: "Console", rows: list[tuple[str, ...]]) -> None:
+def _show(console: "Console", rows: list[tuple[str, str, str, str, str]]) -> None:
     """A table as wide as the terminal: what says least gives way first, a name never."""
     from rich.table import Table
 
