@@ -86,7 +86,7 @@ async def scene(folder: Path, **browser_options: Any) -> AsyncIterator[Scene]:
     answers, complaints = [200], []
     telemetry, stop = Telemetry(), Stop()
     with simulated_in_child(events=300, days=2, rate=4, seed=8) as simulator:
-        async with receiver(lambda _: web.Response(status=answers[-1], text="who are you? <b>")) as received:
+        async with receiver(lambda _: web.Response(status=answers[-1], text="this token has expired")) as received:
             config = _config(folder, simulator.base_url, received.url)
             async with open_daemon(config, telemetry, stop, slowest_s=1.0) as daemon:
                 job = asyncio.create_task(supervise(daemon.jobs(), daemon.background(), stop, telemetry))
