@@ -5,14 +5,20 @@ no journal, no order, no sync; nothing that tails this API can be faster in this
 """
 
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 PYTHON = sys.executable
+IDLE_S = 30
+SETTLE_S = 65
+"""Past the next pruning, which gives freed memory back."""
 
 
 @dataclass
@@ -109,6 +115,73 @@ def start_up() -> Run:
         process.wait()
 
 
+@contextmanager
+def daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([PYTHON, "-m", "streamer", "run", "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def rss_mib(pid: int) -> tuple[float, float]:
+    """(now, at most so far)."""
+    rows = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(rows["VmRSS"].split()[0]) / 1024, int(rows["VmHWM"].split()[0]) / 1024
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle() -> None:
+    """Two listings with nothing to tell, polled every 10 s."""
+    process, base_url = simulator(1)
+    try:
+        with tempfile.TemporaryDirectory() as name, daemon(configuration(Path(name), base_url)) as running:
+            time.sleep(8)
+            before = cpu_s(running.pid)
+            time.sleep(IDLE_S)
+            used = cpu_s(running.pid) - before
+    finally:
+        process.kill()
+        process.wait()
+    print(f"idle, polling every 10 s: {used / IDLE_S:.2%} of a core over {IDLE_S} s")
+
+
+def backlog() -> None:
+    """The only sink is down while everything is caught up; then nothing more happens."""
+    events = int(os.environ.get("BENCH_BACKLOG", "200000"))
+    process, base_url = simulator(events)
+    try:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
+            dead = "dead: {type: webhook, url: http://127.0.0.1:9/, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}"
+            folder = Path(name)
+            with daemon(configuration(folder, base_url, dead)) as running:
+                began = time.monotonic()
+                while head(folder) < events:
+                    time.sleep(0.2)
+                seconds = time.monotonic() - began
+                time.sleep(SETTLE_S)
+                now, most = rss_mib(running.pid)
+    finally:
+        process.kill()
+        process.wait()
+    print(
+        f"{events:,} events of backlog, the sink down: {events / seconds:,.0f} events/s, {most:.0f} MiB at most, {now:.0f} MiB a minute later"
+    )
+
+
+def head(folder: Path) -> int:
+    try:
+        with closing(sqlite3.connect(f"file:{folder}/state/journal.db?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT seq FROM head").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
 def main() -> None:
     events = int(os.environ.get("BENCH_EVENTS", "50000"))
     begin = start_up()
@@ -131,6 +204,9 @@ def main() -> None:
         )
         if latency_ms:
             print(f"           {net.rate / (8 * 100 / (latency_ms / 1000)):.0%} of concurrency x 100 / latency")
+
+    idle()
+    backlog()
 
 
 if __name__ == "__main__":
