@@ -1,9 +1,11 @@
 """`python -m bench`: every benchmark, one after the other."""
 
-from bench import archive, enrichment, formats, kafka, pipeline
+from bench import archive, enrichment, formats, kafka, pipeline, sinks
 
 enrichment.main()
 formats.main()
 pipeline.main()
 archive.main()
 kafka.main()
+sinks.main()
+sinks.outages()

@@ -115,6 +115,12 @@ class Daemon:
             )
         )
 
+    async def _warn_of_gap(self, delivery: Delivery) -> None:
+        """A sink that comes back after it was not configured has missed what was pruned in between."""
+        gone = (await self.journal.size()).oldest - 1 - delivery.acked
+        if gone > 0:
+            self.telemetry.records_gone(delivery.row, gone)
+
     def _warn_of_reach(self, name: SinkName, options: SinkOptions) -> None:
         """A start-up warning where history reaches further back than the sink takes."""
         limit_s, now = options.oldest_accepted_s, self.telemetry.clock()

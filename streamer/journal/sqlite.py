@@ -509,10 +509,10 @@ class SqliteJournal:
         return pruned
 
     def _prune_blocks(self, sinks: Sequence[str], before: float) -> int:
-        acked = self._one(
-            "SELECT min(acked) FROM sinks WHERE name IN (SELECT value FROM json_each(?))", json.dumps(list(sinks))
-        )
-        replaying = self._one("SELECT min(after_seq) FROM replays")
+        configured = "IN (SELECT value FROM json_each(?))"
+        names = json.dumps(list(sinks))
+        acked = self._one(f"SELECT min(acked) FROM sinks WHERE name {configured}", names)
+        replaying = self._one(f"SELECT min(after_seq) FROM replays WHERE sink {configured}", names)
         upto = min(x for x in (acked or 0, replaying) if x is not None)
         old = self._db.execute(
             "SELECT last_seq, count FROM blocks WHERE last_seq <= ? AND appended_at < ? ORDER BY last_seq LIMIT ?",
