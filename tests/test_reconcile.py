@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -277,6 +278,38 @@ def test_the_table_says_it_in_one_line(installed: Installation) -> None:
     done = installed.streamer("reconcile", "-c", str(installed.config), "--since", "300d")
     assert done.returncode == 0, done.stderr
     assert "complete: missing=0 undelivered=0 dead_lettered=0 extra=0" in done.stdout
+
+
+def test_a_listing_that_cannot_be_read_is_not_complete(installed: Installation) -> None:
+    """Goal: what was not compared is never called whole; method: a key that the API refuses."""
+    text = installed.config.read_text()
+    installed.config.write_text(text.replace("sk-admin-simulated", "sk-admin-revoked"))
+    report = installed.report(expect=1)
+    assert report["complete"] is False
+    assert all("acme" in row["error"] for row in report["listings"])
+    done = installed.streamer("reconcile", "-c", str(installed.config), "--since", "300d")
+    assert done.returncode == 1
+    assert "could not be read" in done.stdout
+
+
+def test_an_archive_is_not_repaired(installed: Installation) -> None:
+    """Goal: wrong use is said at once; method: both options."""
+    archive = str(installed.folder / "archive")
+    done = installed.streamer("reconcile", "-c", "x", "--since", "1d", "--repair", "--archive", archive)
+    assert done.returncode == 2
+    assert "an archive is never changed" in done.stderr
+
+
+@pytest.mark.skipif(not (shutil.which("jq") and shutil.which("openssl")), reason="needs jq and openssl")
+def test_the_signature_is_checked_with_the_tools_of_the_page(installed: Installation) -> None:
+    """Goal: an auditor needs nothing of ours; method: the three lines of docs/completeness.md."""
+    done = installed.streamer("reconcile", "-c", str(installed.config), "--since", "300d", "--json")
+    (installed.folder / "report.json").write_text(done.stdout)
+    page = (Path(__file__).parents[1] / "docs/completeness.md").read_text("utf-8")
+    block = next(part for part in page.split("```") if "pkeyutl" in part)
+    script = block.replace("signing.key.pub", "key.pub")
+    said = subprocess.run(["bash", "-ec", script], cwd=installed.folder, capture_output=True, text=True, check=False)
+    assert "Signature Verified Successfully" in said.stdout, said.stderr
 
 
 def test_it_refuses_to_judge_what_the_journal_has_forgotten(installed: Installation) -> None:
