@@ -241,4 +241,4 @@ def test_the_start_page_has_every_page() -> None:
     docs = Path(__file__).parent.parent / "docs"
     linked = {(docs / link).resolve() for link in re.findall(r"\]\(([^)#]+)", (docs / "index.md").read_text())}
     assert all(page.exists() for page in linked)
-    assert {page.resolve() for page in docs.rglob("*.md")} - {docs.resolve() / "index.md"} <= linked
+    assert {page.resolve() for page in docs.glob("*.md")} - {docs.resolve() / "index.md"} <= linked
