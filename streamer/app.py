@@ -14,7 +14,7 @@ from streamer.errors import ConfigError, RetryableError
 from streamer.formats import make_format
 from streamer.intake import Allowance, Intake
 from streamer.journal.sqlite import SqliteJournal, open_journal
-from streamer.model import SinkName, SourceName
+from streamer.model import Seq, SinkName, SourceName
 from streamer.ports import SinkContext
 from streamer.retention import Retention
 from streamer.retry import HOLD_S
@@ -115,11 +115,12 @@ class Daemon:
             )
         )
 
-    async def _warn_of_gap(self, delivery: Delivery) -> None:
-        """A sink that comes back after it was not configured has missed what was pruned in between."""
-        gone = (await self.journal.size()).oldest - 1 - delivery.acked
-        if gone > 0:
-            self.telemetry.records_gone(delivery.row, gone)
+    async def _pass_gap(self, delivery: Delivery) -> None:
+        """A sink that comes back after it was not configured has missed what was pruned in between: said, and passed over."""
+        before = Seq((await self.journal.size()).oldest - 1)
+        if before > delivery.acked:
+            self.telemetry.records_gone(delivery.row, before - delivery.acked)
+            delivery.acked = before
 
     def _warn_of_reach(self, name: SinkName, options: SinkOptions) -> None:
         """A start-up warning where history reaches further back than the sink takes."""
