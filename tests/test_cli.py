@@ -444,7 +444,10 @@ def test_status_of_a_running_daemon(place: Place, simulator: Child, no_faults: N
         until(lambda: place.states() == {"organization": "live", "tenant": "live"})
         until(lambda: place.status()["sinks"][0]["state"] == "idle")
         result = streamer("status", "-c", place.config)
-        assert (result.returncode, result.stdout.splitlines()[0]) == (0, "everything is all right")
+        assert (result.returncode, result.stdout.splitlines()[0]) == (
+            0,
+            "Everything is all right: every listing is live and every sink has every event.",
+        )
         assert "acme/organization" in result.stdout
         result = streamer("status", "--json", "-c", place.config)
         rows = json.loads(result.stdout)
