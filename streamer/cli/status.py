@@ -103,7 +103,8 @@ def _table(*columns: str) -> "Table":
 
     table = Table(box=None, padding=(0, 2))
     for column in columns:
-        table.add_column(column, justify="left" if column in ("listing", "sink", "state") else "right")
+        words = column in ("listing", "sink", "state")
+        table.add_column(column, justify="left" if words else "right", no_wrap=words)
     return table
 
 
