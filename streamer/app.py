@@ -114,6 +114,7 @@ class Daemon:
                 hold_s=self._slowest_s,
             )
         )
+        await self._pass_gap(self.deliveries[-1])
 
     async def _pass_gap(self, delivery: Delivery) -> None:
         """A sink that comes back after it was not configured has missed what was pruned in between: said, and passed over."""

@@ -135,6 +135,25 @@ def test_sinks_come_go_and_come_back(tmp_path: Path, small: Child) -> None:
     assert file_ids(tmp_path / "new.jsonl") == added
 
 
+def test_a_sink_that_was_away_too_long_is_told_what_it_missed(tmp_path: Path, small: Child) -> None:
+    """Goal: no silent gap. Method: remove a sink, let the journal forget, bring it back; the log counts, and so do we."""
+    place = Place(tmp_path, small.base_url).change("sources.acme.start", "31d").change("journal", {"keep": "1ms"})
+    place.change("sinks.other", {"type": "file", "path": str(tmp_path / "other.jsonl")})
+    assert outage.once(place) == 0
+    other = place.document["sinks"].pop("other")
+    missed = len(more(small, 5))
+    with running(place) as daemon:
+        until(lambda: daemon.has_all("local", len(truth(small))))
+    with running(place):
+        until(lambda: place.status().get("journal", {}).get("records", 1) == 0)
+    place.change("sinks.other", other)
+    assert outage.once(place) == 0
+    said = [line for line in (tmp_path / "daemon.log").read_text().splitlines() if "records were pruned" in line]
+    assert len(said) == 1
+    assert f'"count":{missed}' in said[0]
+    assert len(file_ids(tmp_path / "other.jsonl")) == len(truth(small)) - missed
+
+
 def more(child: Child, count: int) -> list[bytes]:
     """So many more events upstream, of now; their ids."""
     before = truth(child)
