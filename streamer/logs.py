@@ -16,18 +16,19 @@ def configure(level: str, form: Literal["auto", "console", "json"]) -> None:
     """Idempotent. `level`: debug, info, warning or error. Libraries that use `logging` are heard from `warning` on."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
         if console
         else structlog.processors.JSONRenderer(serializer=_dumps)
     )
     shared: list[structlog.types.Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%SZ" if console else "iso", utc=True),
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up line by line: a progress display stands in for stderr while it is shown.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)

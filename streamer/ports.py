@@ -241,6 +241,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """`Journal.id`."""
     folder: Path
     """The state folder, for what a sink must keep for itself; it may be empty, and it may be lost."""
+    only_looking: bool = False
+    """`check` opens sinks too, perhaps beside a running daemon: nothing may be made or locked then."""
     set_aside: Callable[[int, str], None] = _unheard
     """(count, reason): the other side took the batch and did not store so many of its records as asked, without saying
     which or letting us send them again. To be counted and said; it is no verdict."""

@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streamer import __version__
-from streamer.model import SEVERITIES, Listing, Severity, SinkName, SourceName
+from streamer.model import SEVERITIES, Listing, Severity, SinkName, SourceName, from_epoch
 
 Metric = Literal[
     "streamer_build_info",
@@ -191,6 +191,10 @@ class Status:
         }
 
 
+def _time(seconds: int) -> str:
+    return f"{from_epoch(seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _told(error: str | None) -> str | None:
     """A sentence without the ids of its request: what changes at every try is no change of state."""
     return error and re.sub(r"\((our )?request [^)]*\)", "", error)
@@ -337,7 +341,9 @@ class Telemetry:
     def listing_catching_up(self, row: ListingStatus, target: int) -> None:
         row.target, row.started_from = target, row.watermark
         if self._listing_state(row, "catching up", None):
-            self.log.info("catching up", source=row.source, listing=row.listing, since=row.watermark, until=target)
+            self.log.info(
+                "catching up", source=row.source, listing=row.listing, since=_time(row.watermark), until=_time(target)
+            )
 
     def listing_walked(self, row: ListingStatus, watermark: int, appended: int) -> None:
         """A window is whole and durable."""
@@ -428,9 +434,7 @@ class Telemetry:
     def events_late(self, row: ListingStatus, count: int, oldest: int) -> None:
         row.late += count
         self._late.labels(row.source, row.listing).inc(count)
-        self.log.warning(
-            "late events found", source=row.source, listing=row.listing, count=count, oldest_effective_at=oldest
-        )
+        self.log.warning("late events found", source=row.source, listing=row.listing, count=count, oldest=_time(oldest))
 
     def unknown_type(self, name: str) -> None:
         if name not in self._unknown_types:

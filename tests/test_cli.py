@@ -303,7 +303,7 @@ def test_a_corrupt_journal_is_one_sentence_and_78(once: Place, verb: tuple[str, 
 
 def test_a_second_process_on_the_same_state_is_one_sentence_and_78(place: Place) -> None:
     """Goal: two daemons never share a journal; method: run, while one runs, with `--once` and without."""
-    config = place.write()
+    config = place.change("sinks.lake", {"type": "archive", "path": str(place.folder / "lake")}).write()
     with daemon(config) as process:
         until(lambda: place.states() == {"organization": "live", "tenant": "live"})
         for extra in ((), ("--once",)):
@@ -311,7 +311,7 @@ def test_a_second_process_on_the_same_state_is_one_sentence_and_78(place: Place)
             (problem,) = problems(result)
             assert f"state is in use by another streamer (process {process.pid}); stop it or give" in problem
             assert result.returncode == 78
-        assert streamer("check", "-c", config).returncode == 0
+        assert problems(streamer("check", "-c", config)) == []
         assert stop(process)[0] == 0
 
 
@@ -375,6 +375,7 @@ def test_once_is_1_when_a_sink_is_left_behind(place: Place, simulator: Child) ->
 
 def test_check_shows_the_effective_configuration_and_says_good(place: Place) -> None:
     """Goal: defaults are seen, secrets are not, nothing is left behind; method: the output is a configuration again."""
+    place.change("sinks.lake", {"type": "archive", "path": str(place.folder / "lake")})
     result = streamer("check", "-c", place.write())
     assert (result.returncode, result.stderr) == (0, "")
     assert "sk-admin" not in result.stdout
@@ -382,6 +383,38 @@ def test_check_shows_the_effective_configuration_and_says_good(place: Place) -> 
     assert verdict == f"{place.config}: good\n"
     assert yaml.safe_load(shown)["sources"]["acme"]["overlap"] == "5m"
     assert sorted(p.name for p in place.folder.iterdir()) == ["streamer.yaml"]
+
+
+def test_check_names_every_file_that_cannot_be_read(place: Place) -> None:
+    """Goal: also those that an adapter reads only when it connects; method: secrets and certificates of four sinks, none of them there."""
+    place.document["sinks"] = {
+        "bus": {
+            "type": "kafka",
+            "bootstrap_servers": "localhost:1",
+            "topic": "t",
+            "tls": {"ca_file": "/none/ca"},
+            "sasl": {"mechanism": "PLAIN", "username": "u", "password_file": "/none/password"},
+        },
+        "hook": {"type": "webhook", "url": "http://localhost:1", "header_files": {"X-Key": "/none/header"}},
+        "lake": {"type": "archive", "path": str(place.folder / "lake"), "signing_key_file": "/none/key"},
+        "azure": {
+            "type": "sentinel",
+            "endpoint": "https://localhost:1",
+            "rule": "dcr-1",
+            "tenant_id": "t",
+            "client_id": "c",
+            "client_secret_file": "/none/secret",
+        },
+    }
+    found = problems(streamer("check", "-c", place.write()))
+    assert sorted(problem.partition(": ")[0] for problem in found) == [
+        "sinks.azure.client_secret_file",
+        "sinks.bus.sasl.password_file",
+        "sinks.bus.tls.ca_file",
+        "sinks.hook.header_files.X-Key",
+        "sinks.lake.signing_key",
+    ]
+    assert all("cannot read /none/" in problem for problem in found)
 
 
 def test_check_online_asks_every_listing_and_sink(place: Place) -> None:

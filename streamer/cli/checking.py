@@ -1,6 +1,10 @@
 """What `check` asks: first without a network, then, if wanted, of the other sides."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from streamer.config import Config, one_secret
 from streamer.decode import decode_event, to_envelope
@@ -55,14 +59,43 @@ async def check_offline(config: Config) -> list[str]:
             async with SINKS[sink.type].open(sink, _context(config, name)):  # type: ignore[attr-defined]  # as above
                 pass
         except ConfigError as error:
-            problems += error.problems
+            problems += [_placed(name, problem) for problem in error.problems]
         except ValueError as error:
             problems.append(f"sinks.{name}: {error}")
-    return problems
+    # Some adapters read a file only when they connect.
+    told = "\n".join(problems)
+    return problems + [problem for path, problem in _unreadable(config, "") if str(path) not in told]
+
+
+def _unreadable(options: Any, where: str) -> Iterator[tuple[Path, str]]:
+    """Every file below `options` that is named and cannot be read, and a sentence about it."""
+    if isinstance(options, BaseModel):
+        parts = [(name, getattr(options, name)) for name in type(options).model_fields]
+    else:
+        parts = list(options.items()) if isinstance(options, dict) else []
+    for name, value in parts:
+        place = f"{where}.{name}".removeprefix(".")
+        if isinstance(value, Path) and (name.endswith("_file") or where.endswith("_files")):
+            try:
+                value.open("rb").close()
+            except OSError as error:
+                reason = (error.strerror or "error").lower()
+                yield value, f"{place}: cannot read {value}: {reason}; put the file there"
+        yield from _unreadable(value, place)
+
+
+def _placed(name: str, problem: str) -> str:
+    return problem if problem.startswith("sinks.") else f"sinks.{name}: {problem}"
 
 
 def _context(config: Config, name: str) -> SinkContext:
-    return SinkContext(name=SinkName(name), position=SinkPosition(Seq(0), None), folder=config.state, journal="check")
+    return SinkContext(
+        name=SinkName(name),
+        position=SinkPosition(Seq(0), None),
+        folder=config.state,
+        journal="check",
+        only_looking=True,
+    )
 
 
 async def check_online(config: Config) -> AsyncIterator[tuple[bool, str]]:
@@ -83,4 +116,4 @@ async def check_online(config: Config) -> AsyncIterator[tuple[bool, str]]:
             said = await SINKS[sink.type].probe(sink, _context(config, name))  # type: ignore[attr-defined]  # as above
             yield True, f"sink {name}: {said}"
         except StreamerError as error:
-            yield False, str(error)
+            yield False, _placed(name, str(error))

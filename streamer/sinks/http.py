@@ -6,6 +6,7 @@ A sink on top of it has its options, a pure `encode` of a batch, and the reading
 import asyncio
 import base64
 import ipaddress
+import os
 import re
 import socket
 import time
@@ -303,7 +304,8 @@ def _why(error: Exception) -> str:
         case aiohttp.ClientPayloadError():
             return "the answer was cut short"
         case aiohttp.ClientConnectorError():
-            return f"cannot connect: {error.os_error.strerror or type(error.os_error).__name__}"
+            number = error.os_error.errno
+            return f"cannot connect: {os.strerror(number).lower() if number else type(error.os_error).__name__}"
         case OSError() if error.strerror:
             return error.strerror
     return type(error).__name__

@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
+from streamer.config import one_secret
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Batch, Bookmark, SinkName
 from streamer.ports import SinkContext
@@ -49,10 +50,11 @@ class ArchiveSink:
 @asynccontextmanager
 async def open_archive(options: ArchiveOptions, context: SinkContext) -> AsyncIterator[ArchiveSink]:
     store = make_store(options.path, options.s3)
-    folder = _open_folder(options, context)
-    if options.key is not None:
-        load_signer(options.key.reveal(), f"sink {context.name}: signing_key")
-    with _only_one(folder):
+    folder = _folder(options, context)
+    _check_key(options, context)
+    if context.only_looking and not is_remote(options.path):
+        store.probe()
+    with nullcontext() if context.only_looking else _only_one(folder, context.name):
         archive = Archive(options, store, folder, context.journal, context.position.bookmark, time.time)
         thread = ThreadPoolExecutor(1, f"archive-{context.name}")
         try:
@@ -65,29 +67,33 @@ async def open_archive(options: ArchiveOptions, context: SinkContext) -> AsyncIt
 
 async def probe_archive(options: ArchiveOptions, context: SinkContext) -> str:
     """Whether the place takes us and the key signs."""
-    if options.key is not None:
-        load_signer(options.key.reveal(), f"sink {context.name}: signing_key")
+    _check_key(options, context)
     return await asyncio.to_thread(make_store(options.path, options.s3).probe)
 
 
-def _open_folder(options: ArchiveOptions, context: SinkContext) -> Path:
+def _check_key(options: ArchiveOptions, context: SinkContext) -> None:
+    where = f"sinks.{context.name}.signing_key"
+    key = one_secret(where, options.signing_key, options.signing_key_file)
+    if key is not None:
+        load_signer(key.reveal(), where)
+
+
+def _folder(options: ArchiveOptions, context: SinkContext) -> Path:
     """Where the open segment lies: as near to the objects as can be, beside the journal where they are remote."""
-    folder = Path(options.path) / OPEN if not is_remote(options.path) else context.folder / f"archive-{context.name}"
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Path(options.path) / OPEN if not is_remote(options.path) else context.folder / f"archive-{context.name}"
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def _only_one(folder: Path, name: SinkName) -> Iterator[None]:
     with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"archive: {folder.parent} is written by another sink or process; give each its own"
+                f"sinks.{name}.path: {folder.parent} is written by another sink or process; give each its own"
             ) from None
         yield
     finally:
