@@ -1,5 +1,6 @@
 """status: what a running daemon says of itself, or what its journal says while it does not run."""
 
+import sys
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from streamer.config import Config
 
 HTTP_TIMEOUT_S = 3.0
+PIPE_COLUMNS = 160
 
 
 def status(
@@ -78,7 +80,8 @@ def _from_journal(config: "Config") -> dict[str, Any]:
 def _show(rows: dict[str, Any]) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(view(rows))
+    # In a pipe there is no edge to fold lines at.
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(view(rows))
 
 
 def view(rows: dict[str, Any], rates: dict[str, float] | None = None) -> "RenderableType":
@@ -101,7 +104,7 @@ COLOURS = {"held": "bold red", "failing": "yellow", "not running": "red"}
 def _table(*columns: str) -> "Table":
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2))
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for column in columns:
         words = column in ("listing", "sink", "state")
         table.add_column(column, justify="left" if words else "right", no_wrap=words)
