@@ -99,3 +99,29 @@ async def test_the_defaults_that_the_full_example_shows_are_the_defaults(tmp_pat
     # And the minimal one is refused for nothing but the folders that this machine lacks.
     moved = plain.model_copy(update={"state": tmp_path / "state"})
     assert all("there is no folder /var/log/openai" in problem for problem in await check_offline(moved))
+
+
+PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("**/*.md"))]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Goal: no dead link inside the repository, and no proof that is not there; method: relative links with their headings, and every
+    test file that a page names."""
+    text = path.read_text("utf-8")
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, heading = target.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        if not there.exists() or (heading and heading not in _anchors(there)):
+            dead.append(target)
+    dead += [name for name in re.findall(r"`(tests/[\w/]+\.py)`", text) if not (ROOT / name).exists()]
+    assert dead == []
+
+
+def _anchors(path: Path) -> set[str]:
+    """Headings as the forges link them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
