@@ -1,6 +1,7 @@
 """The whole daemon against the simulator on its bad days: whatever it does, everything arrives, once, unaltered, in order."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -249,11 +250,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """A file that takes all room but so many bytes."""
+    """A file that takes all room but so many bytes; others may write there meanwhile."""
     path = folder / "filler"
-    room = os.statvfs(folder)
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_bsize - leave)
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    os.truncate(path, path.stat().st_size - leave)
     return path
 
 
