@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+from msgspec import structs
+
 from streamer import windows
 from streamer.catalog import lookup
 from streamer.config import SourceOptions, resolve_moment, show_duration
@@ -124,13 +126,11 @@ class Intake:
         if stored is not None:
             return stored
         start = self.options.start
-        if start == "beginning":
-            oldest = await self.source.oldest(self.listing)
-            begin = oldest if oldest is not None else int(self._now())
-        else:
-            begin = int(resolve_moment(start, self._now()))
+        begin = int(resolve_moment(start, self._now()))
+        oldest = await self.source.oldest(self.listing) if start == "beginning" else begin
+        watermark = oldest if oldest is not None else int(self._now())
         # Everything will be walked from now on, so a recheck owes nothing that is older.
-        progress = Progress(begin, tuple(int(self._now()) for _ in self.options.recheck))
+        progress = Progress(watermark, tuple(int(self._now()) for _ in self.options.recheck), begin)
         await self.journal.append(self.source.name, self.listing, [], progress)
         return progress
 
@@ -147,7 +147,7 @@ class Intake:
         """One poll: the overlap and everything since. Splits by slices only when there is too much for one window."""
         # A watermark that a wrong clock once left in the future hides nothing.
         watermark = min(self._progress.watermark, int(self._now()))
-        window = windows.live_window(watermark, self._overlap.seconds)
+        window = windows.live_window(watermark, self._overlap.seconds, self._progress.begin)
         began = time.monotonic()
         events = await self._walk_patiently(window, windows.MAX_POLL_EVENTS)
         if events is None:
@@ -264,7 +264,7 @@ class Intake:
             return
         assert window.end is not None
         watermark = self._progress.watermark if kind == "recheck" else max(window.end, self._progress.watermark)
-        progress = Progress(watermark, self._progress.rechecked)
+        progress = structs.replace(self._progress, watermark=watermark)
         appended = await self._persist(lambda: self._append_when_room(prepared.entries, progress))
         if appended is None:
             return

@@ -60,6 +60,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Everything visible with `effective_at` < watermark (Unix seconds) has been walked."""
     rechecked: tuple[int, ...] = ()
     """For each recheck of the configuration, in its order: the Unix second up to which it has been walked again."""
+    begin: int = 0
+    """The Unix second of `start`, when the listing was first read: no overlap and no recheck reaches further back."""
 
 
 class Geo(msgspec.Struct, omit_defaults=True, gc=False):

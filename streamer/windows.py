@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from streamer.config import AUTO_OVERLAP_S, Recheck
 from streamer.model import Progress, Window
 
@@ -24,9 +26,9 @@ FIRST_SLICE_S = 3600
 LONGEST_SLICE_S = 30 * 86_400
 
 
-def live_window(watermark: int, overlap_s: float) -> Window:
+def live_window(watermark: int, overlap_s: float, begin: int) -> Window:
     """What every poll reads: from the overlap on, without an end, so that events ahead of our clock are seen too."""
-    return Window(max(int(watermark - overlap_s), 0), None)
+    return Window(max(int(watermark - overlap_s), begin, 0), None)
 
 
 def is_behind(watermark: int, now: float, overlap_s: float, poll_interval_s: float) -> bool:
@@ -51,8 +53,8 @@ def due_rechecks(
         parts = [(done - recheck.window, min(done, end)), (max(done, now - recheck.window), end)]
         if done >= now - recheck.window:
             parts = [(done - recheck.window, end)]
-        spans = [Window(max(int(start), 0), int(stop)) for start, stop in parts if start < stop]
-        due.append((index, spans))
+        spans = [Window(max(int(start), progress.begin, 0), int(stop)) for start, stop in parts]
+        due.append((index, [span for span in spans if span.end is not None and span.start < span.end]))
     return due
 
 
@@ -65,7 +67,7 @@ def with_rechecked(progress: Progress, index: int, count: int, now: float) -> Pr
     """`index` of `count` rechecks is done as of `now`."""
     done = [rechecked(progress, i) for i in range(count)]
     done[index] = int(now)
-    return Progress(progress.watermark, tuple(done))
+    return structs.replace(progress, rechecked=tuple(done))
 
 
 def longest_reach_s(overlap_s: float, rechecks: Sequence[Recheck]) -> float:

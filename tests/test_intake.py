@@ -93,15 +93,20 @@ async def test_beginning_means_the_oldest_visible_event(world: World) -> None:
     assert len(world.source.walks) < 160
 
 
-async def test_start_now_leaves_the_past_alone_but_for_the_overlap(world: World) -> None:
-    """Goal: `start: now` begins here; method: an old event and one that comes."""
-    world.source.make(1, int(NOW) - 3000)
-    async with world.running(start="now"):
-        await world.until(lambda: world.row.state == "live")
-        world.source.make(2, int(NOW) + 1)
-        world.now += 2
-        await world.until(lambda: world.journal.head == 1)
-    assert await world.ids() == ["e2"]
+@pytest.mark.parametrize(("start", "taken"), [("now", [6, 7]), ("5m", [3, 4, 5, 6, 7]), ("1h", [2, 3, 4, 5, 6, 7])])
+async def test_start_leaves_what_lies_before_it_alone(world: World, start: str, taken: list[int]) -> None:
+    """Goal: neither the overlap nor a recheck delivers what is older than `start`, also after a restart. Method: events a day, some
+    minutes and a second before now and one that comes, a window that reaches two days back, and a second life."""
+    for number, age_s in enumerate((90_000, 4000, 3000, 300, 200, 1)):
+        world.source.make(number, int(NOW) - age_s)
+    for life in (6, 7):
+        async with world.running(start=start, recheck=[{"every": "2m", "window": "48h"}]):
+            await world.until(lambda: world.row.state == "live")
+            world.now += 130
+            world.source.make(life, int(world.now) - 1)
+            await world.until(lambda: "2d" in world.row.rechecks and world.row.rechecks["2d"].at >= world.now)
+        world.stop = Stop()
+    assert await world.ids() == [f"e{n}" for n in taken]
 
 
 async def test_what_comes_is_taken_once_however_often_the_overlap_is_read(world: World) -> None:

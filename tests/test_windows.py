@@ -26,8 +26,16 @@ NOW = 1_700_000_000
 
 def test_live_window_reaches_back_by_the_overlap_and_has_no_end() -> None:
     """Events ahead of our clock must be seen, too; method: one example and the floor at zero."""
-    assert live_window(NOW, 300.0) == Window(NOW - 300, None)
-    assert live_window(100, 300.0) == Window(0, None)
+    assert live_window(NOW, 300.0, 0) == Window(NOW - 300, None)
+    assert live_window(100, 300.0, 0) == Window(0, None)
+
+
+def test_nothing_reaches_back_before_start() -> None:
+    """Goal: what was not asked for is not read, by no poll and no recheck; method: a listing that began an hour ago, and one that just did."""
+    assert live_window(NOW, 300.0, NOW - 100) == Window(NOW - 100, None)
+    begun = Progress(NOW, (NOW - 960, NOW), NOW - 3600)
+    assert due_rechecks(begun, RECHECKS, NOW, 300.0) == [(0, [Window(NOW - 3600, NOW - 300)])]
+    assert due_rechecks(Progress(NOW, (NOW - 960, NOW), NOW - 60), RECHECKS, NOW, 300.0) == [(0, [])]
 
 
 def test_behind_means_more_than_a_poll_can_cover() -> None:
@@ -57,7 +65,7 @@ def test_after_an_outage_the_middle_is_not_walked_twice() -> None:
 
 def test_done_rechecks_are_remembered_each_alone() -> None:
     """Goal: marking one leaves the other, and a new one begins at the watermark."""
-    assert with_rechecked(Progress(50, (10,)), 0, 2, 99.9) == Progress(50, (99, 50))
+    assert with_rechecked(Progress(50, (10,), 7), 0, 2, 99.9) == Progress(50, (99, 50), 7)
     assert longest_reach_s(300.0, RECHECKS) == 48 * 3600 + 6 * 3600
 
 

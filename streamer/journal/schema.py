@@ -38,6 +38,9 @@ MIGRATIONS: tuple[str, ...] = (
       source INTEGER NOT NULL REFERENCES sources, listing TEXT NOT NULL, before INTEGER NOT NULL, PRIMARY KEY (source, listing)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE progress ADD COLUMN begin INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -222,10 +222,10 @@ class SqliteJournal:
 
     def _progress(self, source: str, listing: str) -> Progress | None:
         row = self._db.execute(
-            "SELECT watermark, rechecked FROM progress JOIN sources ON number = source WHERE name = ? AND listing = ?",
+            "SELECT watermark, rechecked, begin FROM progress JOIN sources ON number = source WHERE name = ? AND listing = ?",
             (source, listing),
         ).fetchone()
-        return Progress(row[0], tuple(json.loads(row[1]))) if row else None
+        return Progress(row[0], tuple(json.loads(row[1])), row[2]) if row else None
 
     async def unknown(self, source: SourceName, events: Sequence[Event], /) -> list[Event]:
         fresh: dict[tuple[int, str], Event] = {}
@@ -274,8 +274,8 @@ class SqliteJournal:
         with _transaction(self._db):
             number = self._source_number(source)
             self._db.execute(
-                "INSERT INTO progress VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET watermark = excluded.watermark, rechecked = excluded.rechecked",
-                (number, listing, progress.watermark, json.dumps(progress.rechecked)),
+                "INSERT INTO progress VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET watermark = excluded.watermark, rechecked = excluded.rechecked",
+                (number, listing, progress.watermark, json.dumps(progress.rechecked), progress.begin),
             )
             return self._insert(number, source, listing, entries) if entries else []
 
