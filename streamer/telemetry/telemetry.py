@@ -1,0 +1,404 @@
+"""What the operator sees: every log line and its metrics are made here, by one method each.
+
+Never a payload, never a secret. The same methods keep the rows that `/status` and the status page show.
+"""
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from streamer import __version__
+from streamer.model import Listing, Severity, SinkName, SourceName, from_epoch
+from streamer.telemetry.metrics import Metrics
+from streamer.telemetry.rows import (
+    DirectoryStatus,
+    ListingState,
+    ListingStatus,
+    Recheck,
+    SinkState,
+    SinkStatus,
+    Status,
+)
+
+SEEN_LIVE = 1000
+"""So many of the last events make the quantiles of `/status`."""
+MAX_UNKNOWN_TYPE_LABELS = 200
+"""More distinct unknown types than that are counted under `other`."""
+
+
+def _time(seconds: int) -> str:
+    return f"{from_epoch(seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _told(error: str | None) -> str | None:
+    """A sentence without the ids of its request: what changes at every try is no change of state."""
+    return error and re.sub(r"\((our )?request [^)]*\)", "", error)
+
+
+class Telemetry:
+    """Counts, rows and log lines. Has its own registry, so that two daemons in one process do not mix."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.log: structlog.types.FilteringBoundLogger = structlog.get_logger()
+        self.registry = CollectorRegistry()
+        self.status = Status(started_at=clock())
+        self.metrics = Metrics(self.registry)
+        self._unknown_types: set[str] = set()
+        self._seen_live: dict[tuple[str, str], deque[float]] = {}
+        self._waiting_for_room: set[tuple[str, str]] = set()
+        self._directory_failing = self._geoip_failing = False
+        self.recent_failures: deque[str] = deque(maxlen=20)
+
+    # --- listings ----------------------------------------------------------------------------------------------------
+
+    def listing_opened(self, source: SourceName, listing: Listing, poll_interval: float) -> ListingStatus:
+        row = ListingStatus(source, listing, poll_interval=poll_interval, since=self.clock())
+        self.status.listings[(source, listing)] = row
+        self.metrics.source_held.labels(source, listing).set(0)
+        self.metrics.unverified.labels(source, listing).set(0)
+        self.metrics.received.labels(source, listing)
+        self.metrics.late.labels(source, listing)
+        return row
+
+    def _listing_state(self, row: ListingStatus, state: ListingState, error: str | None) -> bool:
+        """True when the state changed: then, and only then, a line is logged."""
+        changed = row.state != state or (state == "held" and _told(row.error) != _told(error))
+        if row.state != state:
+            row.since = self.clock()
+        row.state, row.error = state, error
+        self.metrics.source_held.labels(row.source, row.listing).set(state == "held")
+        return changed
+
+    def listing_catching_up(self, row: ListingStatus, target: int) -> None:
+        row.target, row.started_from = target, row.watermark
+        if self._listing_state(row, "catching up", None):
+            self.log.info(
+                "catching up", source=row.source, listing=row.listing, since=_time(row.watermark), until=_time(target)
+            )
+
+    def listing_walked(self, row: ListingStatus, watermark: int, appended: int) -> None:
+        """A window is whole and durable."""
+        row.watermark, row.last_success = watermark, self.clock()
+        row.received += appended
+        if row.state in ("failing", "held"):
+            self.log.info("listing recovered", source=row.source, listing=row.listing)
+            self._listing_state(row, "starting", None)
+        row.error = None
+        self.metrics.watermark.labels(row.source, row.listing).set(watermark)
+        self.metrics.last_success.labels(row.source, row.listing).set(row.last_success)
+        if appended:
+            self.metrics.received.labels(row.source, row.listing).inc(appended)
+            self.log.debug("events appended", source=row.source, listing=row.listing, count=appended)
+
+    def listing_expects(self, row: ListingStatus, canary: str, due: float) -> None:
+        """`due`: Unix seconds; never moves back."""
+        row.canary, row.canary_due = canary, max(row.canary_due, due)
+        self.metrics.canary_due.labels(row.source, row.listing).set(row.canary_due)
+
+    def listing_quiet(self, row: ListingStatus, now: float, usual_gap: float | None) -> None:
+        """`now`: Unix seconds of upstream's clock."""
+        row.usual_gap = usual_gap
+        if row.last_event_at:
+            row.quiet = max(now - row.last_event_at, 0.0)
+            self.metrics.quiet.labels(row.source, row.listing).set(row.quiet)
+        if usual_gap is not None:
+            self.metrics.usual_gap.labels(row.source, row.listing).set(usual_gap)
+
+    def listing_overlap(self, row: ListingStatus, seconds: float, why: str) -> None:
+        if row.overlap and row.overlap != seconds:
+            self.log.info(
+                "overlap changed", source=row.source, listing=row.listing, before=row.overlap, seconds=seconds, why=why
+            )
+        row.overlap, row.overlap_why = seconds, why
+        self.metrics.overlap.labels(row.source, row.listing).set(seconds)
+
+    def rechecked(self, row: ListingStatus, window: str, missing: int) -> None:
+        """`window`: of the recheck, as the configuration writes it."""
+        done = row.rechecks[window] = Recheck(self.clock(), missing)
+        self.metrics.missing.labels(row.source, row.listing, window).set(missing)
+        self.metrics.rechecked.labels(row.source, row.listing, window).set(done.at)
+
+    def listing_live(self, row: ListingStatus) -> None:
+        seen = sorted(self._seen_live.get((row.source, row.listing), ()))
+        if seen:
+            row.lateness = {
+                "p50": round(seen[len(seen) // 2], 3),
+                "p99": round(seen[len(seen) * 99 // 100], 3),
+                "max": round(seen[-1], 3),
+            }
+        if self._listing_state(row, "live", None):
+            self.log.info("live", source=row.source, listing=row.listing, received=row.received)
+
+    def listing_failing(self, row: ListingStatus, error: str, wait_s: float) -> None:
+        if self._listing_state(row, "failing", error):
+            self.log.warning(
+                "listing failing, will retry",
+                source=row.source,
+                listing=row.listing,
+                error=error,
+                wait_s=round(wait_s, 1),
+            )
+
+    def listing_held(self, row: ListingStatus, error: str) -> None:
+        if self._listing_state(row, "held", error):
+            self.log.error("listing held", source=row.source, listing=row.listing, error=error)
+
+    def listing_unverified(self, row: ListingStatus) -> None:
+        if not row.unverified:
+            row.unverified = True
+            self.metrics.unverified.labels(row.source, row.listing).set(1)
+            self.log.warning(
+                "unverified: no event found; is audit logging enabled for this organization?",
+                source=row.source,
+                listing=row.listing,
+            )
+
+    def listing_verified(self, row: ListingStatus) -> None:
+        row.unverified = False
+        self.metrics.unverified.labels(row.source, row.listing).set(0)
+
+    def event_seen_live(self, row: ListingStatus, lateness_s: float) -> None:
+        self.metrics.lateness.labels(row.source, row.listing).observe(max(lateness_s, 0.0))
+        seen = self._seen_live.setdefault((row.source, row.listing), deque(maxlen=SEEN_LIVE))
+        seen.append(max(lateness_s, 0.0))
+
+    def events_late(self, row: ListingStatus, count: int, oldest: int) -> None:
+        row.late += count
+        self.metrics.late.labels(row.source, row.listing).inc(count)
+        self.log.warning("late events found", source=row.source, listing=row.listing, count=count, oldest=_time(oldest))
+
+    def unknown_type(self, name: str) -> None:
+        if name not in self._unknown_types:
+            if len(self._unknown_types) >= MAX_UNKNOWN_TYPE_LABELS:
+                name = "other"
+            else:
+                self.log.warning("unknown event type, passed through whole", type=name)
+            self._unknown_types.add(name)
+        self.metrics.unknown_type.labels(name).inc()
+
+    def event_rated(self, severity: Severity) -> None:
+        self.status.severities[severity] += 1
+
+    def unknown_fields(self, name: str) -> None:
+        """`name`: the event's type; a known one, so the label is bounded."""
+        self.metrics.unknown_field.labels(name).inc()
+
+    def api_request(self, source: SourceName, status: int | Literal["error"], seconds: float) -> None:
+        self.metrics.requests.labels(source, str(status)).inc()
+        self.metrics.request_seconds.labels(source).observe(seconds)
+
+    def api_anomaly(self, source: SourceName, kind: str, detail: str) -> None:
+        """`kind`: from the adapter's closed list."""
+        self.metrics.anomalies.labels(source, kind).inc()
+        self.log.warning("the API's answer contradicts its contract", source=source, kind=kind, detail=detail)
+
+    def clock_skew(self, source: SourceName, seconds: float) -> None:
+        self.metrics.skew.labels(source).set(round(seconds, 3))
+
+    # --- sinks -------------------------------------------------------------------------------------------------------
+
+    def sink_opened(self, sink: SinkName, kind: str, acked: int) -> SinkStatus:
+        row = SinkStatus(sink, kind, acked=acked, since=self.clock())
+        self.status.sinks[sink] = row
+        self.metrics.sink_held.labels(sink).set(0)
+        for metric in (
+            self.metrics.delivered,
+            self.metrics.retries,
+            self.metrics.dead,
+            self.metrics.filtered,
+            self.metrics.set_aside,
+        ):
+            metric.labels(sink)
+        return row
+
+    def _sink_state(self, row: SinkStatus, state: SinkState, error: str | None) -> bool:
+        changed = row.state != state or (state == "held" and _told(row.error) != _told(error))
+        if row.state != state:
+            row.since = self.clock()
+        row.state, row.error = state, error
+        self.metrics.sink_held.labels(row.sink).set(state == "held")
+        return changed
+
+    def sink_filtered(self, row: SinkStatus, count: int) -> None:
+        if count:
+            row.filtered += count
+            self.metrics.filtered.labels(row.sink).inc(count)
+
+    def sink_delivered(self, row: SinkStatus, acked: int, delivered: int, seconds: float) -> None:
+        """An ack is durable."""
+        row.acked, row.last_delivery = acked, self.clock()
+        row.delivered += delivered
+        if row.state in ("failing", "held"):
+            self.log.info("sink recovered", sink=row.sink)
+        self._sink_state(row, "delivering", None)
+        self.metrics.delivered.labels(row.sink).inc(delivered)
+        self.metrics.write_seconds.labels(row.sink).observe(seconds)
+
+    def sink_idle(self, row: SinkStatus) -> None:
+        if row.state in ("starting", "delivering"):
+            self._sink_state(row, "idle", None)
+
+    def sink_failing(self, row: SinkStatus, error: str, wait_s: float) -> None:
+        row.retries += 1
+        self.metrics.retries.labels(row.sink).inc()
+        if self._sink_state(row, "failing", error):
+            self.log.warning("sink failing, will retry", sink=row.sink, error=error, wait_s=round(wait_s, 1))
+
+    def sink_held(self, row: SinkStatus, error: str) -> None:
+        if self._sink_state(row, "held", error):
+            self.log.error("sink held", sink=row.sink, error=error)
+
+    def sink_set_aside(self, sink: SinkName, count: int, reason: str) -> None:
+        """What a sink reports by `SinkContext.set_aside`."""
+        self.metrics.set_aside.labels(sink).inc(count)
+        self.log.error("records set aside by the receiver", sink=sink, count=count, reason=reason)
+
+    def dead_letter(self, row: SinkStatus, event_id: str, event_type: str, reason: str) -> None:
+        row.dead_letters += 1
+        self.metrics.dead.labels(row.sink).inc()
+        self.log.error("dead letter", sink=row.sink, id=event_id, type=event_type, reason=reason)
+
+    def dead_letters_delivered(self, row: SinkStatus, count: int) -> None:
+        self.log.info("dead letters delivered", sink=row.sink, count=count)
+
+    def records_gone(self, row: SinkStatus, count: int) -> None:
+        self.log.error(
+            "records were pruned while this sink was not configured; bring them back from an archive with replay",
+            sink=row.sink,
+            count=count,
+        )
+
+    def sink_backlog(self, row: SinkStatus, events: int, oldest_at: float | None) -> None:
+        row.backlog, row.oldest_at = events, oldest_at
+        self.metrics.backlog.labels(row.sink).set(events)
+        self.metrics.oldest.labels(row.sink).set(0 if oldest_at is None else max(self.clock() - oldest_at, 0.0))
+
+    # --- what enriches -----------------------------------------------------------------------------------------------
+
+    def directory_opened(self, source: SourceName) -> DirectoryStatus:
+        row = DirectoryStatus(source)
+        self.status.directories[source] = row
+        return row
+
+    def directory_counted(self, row: DirectoryStatus, counts: Mapping[str, int]) -> None:
+        """`counts`: things by kind, from a closed list of kinds."""
+        row.entries = sum(counts.values())
+        for kind, count in counts.items():
+            self.metrics.names.labels(row.source, kind).set(count)
+
+    def directory_loaded(self, row: DirectoryStatus, requests: int, seconds: float) -> None:
+        """At least one list could be read."""
+        first, row.last_success = not row.last_success, self.clock()
+        self.metrics.names_read.labels(row.source).set(row.last_success)
+        log = self.log.info if first else self.log.debug
+        log("names loaded", source=row.source, entries=row.entries, requests=requests, seconds=round(seconds, 1))
+
+    def directory_list_read(self, row: DirectoryStatus, name: str) -> None:
+        """Whole, in every project."""
+        if row.failed.pop(name, None) is not None:
+            self.log.info("list of names can be read again", source=row.source, list=name)
+        self.metrics.names_failed.labels(row.source, name).set(0)
+
+    def directory_list_failed(self, row: DirectoryStatus, name: str, times: int, error: str) -> None:
+        """Said once, until it can be read again."""
+        if name not in row.failed:
+            self.log.warning(
+                "list of names cannot be read, its things go without a name",
+                source=row.source,
+                list=name,
+                times=times,
+                error=error,
+            )
+        row.failed[name] = error
+        self.metrics.names_failed.labels(row.source, name).set(times)
+
+    def directory_saved(self) -> None:
+        if self._directory_failing:
+            self._directory_failing = False
+            self.log.info("names can be written again")
+        self.metrics.names_unsaved.set(0)
+
+    def directory_unsaved(self, error: str) -> None:
+        if not self._directory_failing:
+            self._directory_failing = True
+            self.log.warning("names cannot be written, will retry", error=error)
+        self.metrics.names_unsaved.set(1)
+
+    def directory_lost(self, error: str) -> None:
+        self.log.error("names of former runs are lost, they are learned anew", error=error)
+
+    def names_missing(self, counts: Mapping[str, int]) -> None:
+        """`counts`: by kind, from a closed list of kinds."""
+        for kind, count in counts.items():
+            self.metrics.names_missing.labels(kind).inc(count)
+
+    def geoip_read(self, built_at: float) -> None:
+        self._geoip_failing = False
+        self.metrics.geoip_built.set(built_at)
+        self.log.info("geography file read", built_at=built_at)
+
+    def geoip_failing(self, error: str) -> None:
+        if not self._geoip_failing:
+            self._geoip_failing = True
+            self.log.warning("geography file cannot be read, the one before stays in use", error=error)
+
+    # --- journal and process -----------------------------------------------------------------------------------------
+
+    def journal_size(self, used_bytes: int, max_bytes: int, records: int, head: int) -> None:
+        row = self.status.journal
+        row.bytes, row.max_bytes, row.records, row.head = used_bytes, max_bytes, records, head
+        self.metrics.journal_bytes.set(used_bytes)
+        self.metrics.journal_max.set(max_bytes)
+        self.metrics.journal_records.set(records)
+
+    def journal_full(self, row: ListingStatus, full: bool, detail: str = "") -> None:
+        """One listing that finds room does not speak for another that waits."""
+        (self._waiting_for_room.add if full else self._waiting_for_room.discard)((row.source, row.listing))
+        full = bool(self._waiting_for_room)
+        if full != self.status.journal.full:
+            self.status.journal.full = full
+            self.metrics.journal_full.set(full)
+            if full:
+                self.log.error("journal full, intake waits", detail=detail)
+            else:
+                self.log.info("journal has room again")
+
+    def pruned(self, records: int) -> None:
+        if records:
+            self.metrics.pruned.inc(records)
+            self.log.debug("journal pruned", records=records)
+
+    def rules_state_lost(self, error: str) -> None:
+        self.log.warning("what stateful rules had learned is lost in part", error=error)
+
+    def reaches_too_far(self, sink: SinkName, start: str, limit: str) -> None:
+        self.log.warning(
+            "this sink refuses or redates old events; a new one should begin with `start: latest`",
+            sink=sink,
+            history_reaches_back=start,
+            sink_takes=limit,
+        )
+
+    def retention_failing(self, error: str) -> None:
+        self.log.warning("pruning failed, will retry", error=error)
+
+    def started(self, sources: int, sinks: int) -> None:
+        self.log.info("started", version=__version__, sources=sources, sinks=sinks)
+
+    def stopping(self, reason: str) -> None:
+        self.log.info("stopping", reason=reason)
+
+    def hangup(self) -> None:
+        self.log.info("SIGHUP: a file that was moved away is opened anew with the next event")
+
+    def still_running(self, names: list[str], seconds: float) -> None:
+        self.log.warning("cancelled at the stop deadline", still_running=names, after_s=seconds)
+
+    def stopped(self) -> None:
+        self.log.info("stopped")
