@@ -3,10 +3,12 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PUBLISH ?= .venv-publish
+PUBLISH_READY := $(PUBLISH)/.ready
 FOR ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration lint format bench drift events reference lock clean
+.PHONY: help demo test integration lint format bench drift events reference docs dist sbom lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,12 +51,35 @@ reference: $(READY) ## docs/configuration.md, metrics.md and cli.md, from the co
 drift: $(READY) ## what a newer openai SDK knows and our catalogue does not
 	$(BIN)/python -m tests.drift
 
+$(PUBLISH_READY): requirements/publish.txt
+	$(PYTHON) -m venv $(PUBLISH)
+	$(PUBLISH)/bin/pip install --quiet --require-hashes -r requirements/publish.txt
+	@touch $@
+
+docs: $(PUBLISH_READY) ## the documentation as a site, in site/; a dead link is an error
+	$(PUBLISH)/bin/mkdocs --quiet build --strict
+
+dist: $(PUBLISH_READY) ## the source archive and the wheel made from it, checked, in dist/
+	rm -rf dist
+	$(PUBLISH)/bin/python -m build --no-isolation --outdir dist >/dev/null
+	$(PUBLISH)/bin/twine check --strict dist/*
+	$(PUBLISH)/bin/check-wheel-contents dist/*.whl
+
+sbom: $(PUBLISH_READY) ## what the image holds (CycloneDX), from the lock file, in dist/sbom.cdx.json
+	mkdir -p dist
+	sed "s/^dynamic = .*/version = \"$$(sed -n 's/__version__ = "\(.*\)"/\1/p' streamer/__init__.py)\"/" pyproject.toml >dist/pyproject.toml
+	PYTHONWARNINGS=ignore $(PUBLISH)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject dist/pyproject.toml \
+	  --output-reproducible --of JSON -o dist/sbom.cdx.json
+	rm dist/pyproject.toml
+
 lock: $(READY) ## pin the dependencies anew, with hashes
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate pyproject.toml --all-extras --group lint --group test --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate pyproject.toml --all-extras --output-file requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate --group docs --group dist --output-file requirements/publish.txt
 
 clean: ## all that was made here
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(PUBLISH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build site
