@@ -86,7 +86,7 @@ class Daemon:
 
     async def _open_sink(self, stack: AsyncExitStack, name: SinkName, options: SinkOptions) -> None:
         type_name: str = options.type  # type: ignore[attr-defined]  # the registry's models carry their type
-        position = await self.journal.position(name, options.start)
+        position = await self.journal.position(name, options.start, options.was)
         context = SinkContext(
             name=name,
             position=position,

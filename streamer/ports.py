@@ -82,6 +82,8 @@ class SinkPosition(msgspec.Struct, frozen=True):
     acked: Seq
     """Everything up to here is durable in the sink, dead-lettered or filtered out."""
     bookmark: Bookmark | None
+    entered_as: SinkName
+    """The name under which the journal first knew it. It stays when the sink is renamed, and no other sink of the journal has it."""
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,8 +161,14 @@ class Journal(Protocol):
         """Its range has been walked again: it goes."""
 
     # delivery
-    async def position(self, sink: SinkName, start: Literal["earliest", "latest"], /) -> SinkPosition:
-        """Where the sink stands; a sink that is new to this journal is entered at its `start`."""
+    async def position(
+        self, sink: SinkName, start: Literal["earliest", "latest"], was: SinkName | None = None, /
+    ) -> SinkPosition:
+        """Where the sink stands; a sink that is new to this journal is entered at its `start`.
+
+        `was`: the name it had before. All that the journal keeps under that name becomes the sink's; where nothing is, and the sink is
+        known, that has been done. ConfigError where both names have a place, or where neither has in a journal that knows sinks.
+        """
 
     async def read(self, after: Seq, events: int, size: int, /) -> list[Record]:
         """The records that follow `after`, in order: at most `events`, at most `size` bytes of lines, but at least one if there is one."""
@@ -236,7 +244,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
 
     name: SinkName
     position: SinkPosition
-    """Where the journal believes the sink to stand, with the sink's last bookmark."""
+    """Where the journal believes the sink to stand, with the sink's last bookmark. What a sink keeps elsewhere under a name (a folder, a
+    transactional id) it keeps under `entered_as`, so that a renamed sink finds it again."""
     journal: str
     """`Journal.id`."""
     folder: Path

@@ -22,6 +22,7 @@ from streamer.ports import SinkContext, SinkPosition
 from streamer.sinks.file import FileOptions, open_file
 from tests.records import batch
 
+NAME = SinkName("out")
 COUNTED = ("open", "write", "pread", "ftruncate", "fdatasync", "fsync", "rename", "unlink", "fchmod")
 
 
@@ -55,9 +56,9 @@ class Store:
 
     def load(self) -> SinkPosition:
         if not self.path.exists():
-            return SinkPosition(Seq(0), None)
+            return SinkPosition(Seq(0), None, NAME)
         kept = json.loads(self.path.read_text())
-        return SinkPosition(Seq(kept["acked"]), kept["bookmark"])
+        return SinkPosition(Seq(kept["acked"]), kept["bookmark"], NAME)
 
     def save(self, acked: int, bookmark: Any) -> None:
         new = self.path.with_suffix(".new")
@@ -69,7 +70,7 @@ async def deliver(folder: Path, count: int, size: int, rotate: dict[str, Any], s
     options = FileOptions.model_validate({"path": folder / "audit.jsonl", "rotate": rotate})
     position = store.load()
     acked = int(position.acked)
-    context = SinkContext(name=SinkName("out"), position=position, journal="j", folder=folder)
+    context = SinkContext(name=NAME, position=position, journal="j", folder=folder)
     async with open_file(options, context) as sink:
         while acked < count * size:
             try:

@@ -88,7 +88,8 @@ def ids(messages: Sequence[Found]) -> list[str | None]:
 
 
 def context(tmp_path: Path, bookmark: Bookmark | None = None) -> SinkContext:
-    return SinkContext(name=SinkName("bus"), position=SinkPosition(Seq(0), bookmark), journal="j", folder=tmp_path)
+    name = SinkName("bus")
+    return SinkContext(name=name, position=SinkPosition(Seq(0), bookmark, name), journal="j", folder=tmp_path)
 
 
 def options(servers: str, topic: str, **more: object) -> KafkaOptions:

@@ -83,7 +83,8 @@ async def receiver(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIt
 
 
 def context(folder: Path, name: str = "out") -> SinkContext:
-    return SinkContext(name=SinkName(name), position=SinkPosition(Seq(0), None), journal="journal-1", folder=folder)
+    position = SinkPosition(Seq(0), None, SinkName(name))
+    return SinkContext(name=SinkName(name), position=position, journal="journal-1", folder=folder)
 
 
 def message(

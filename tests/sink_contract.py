@@ -94,7 +94,7 @@ class Pump:
 
     def __init__(self, side: OtherSide) -> None:
         self.side = side
-        self.position = SinkPosition(Seq(0), None)
+        self.position = SinkPosition(Seq(0), None, NAME)
         self.dead: list[Message] = []
         self._sink: Sink | None = None
 
@@ -120,7 +120,7 @@ class Pump:
 
     def keep(self, acked: Seq, bookmark: Bookmark | None) -> None:
         kept = self.position.bookmark if bookmark is None else json.loads(json.dumps(dict(bookmark)))
-        self.position = SinkPosition(acked, kept)
+        self.position = SinkPosition(acked, kept, NAME)
 
     async def write(self, batch: Batch) -> None:
         """Write and acknowledge; a server that is not ready yet is asked again, as the delivery loop does."""

@@ -506,8 +506,9 @@ def test_without_retention_nothing_goes(tmp_path: Path) -> None:
 
 
 def context(tmp_path: Path, bookmark: Any = None) -> SinkContext:
-    position = SinkPosition(Seq(0), bookmark)
-    return SinkContext(name=SinkName("lake"), position=position, journal="j", folder=tmp_path / "state")
+    name = SinkName("lake")
+    position = SinkPosition(Seq(0), bookmark, name)
+    return SinkContext(name=name, position=position, journal="j", folder=tmp_path / "state")
 
 
 async def test_the_sink_opens_writes_ticks_and_finishes(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ admin: {listen: "localhost:99999"}
         (GOOD + "log: {level: loud}", "c.yaml:6: log.level: must be debug, info, warning or error"),
         (GOOD + "admin: {listen: 9464}", "admin.listen:"),
         (GOOD.replace("audit.jsonl", "x, rotate: {keep: 3}"), "give size, age or both"),
+        (GOOD.replace("audit.jsonl", "x, was: local"), "local was local, which is still here; remove local, or `was`"),
+        (GOOD + "  o: {type: stdout, was: x}\n  p: {type: stdout, was: x}", "o and p both were x; keep one `was`"),
     ],
 )
 def test_a_mistake_is_one_sentence(text: str, sentence: str) -> None:

@@ -84,7 +84,7 @@ def options_of(side: FileSide) -> FileOptions:
     return TypeAdapter(FileOptions).validate_python(side.options())
 
 
-NEW = SinkPosition(Seq(0), None)
+NEW = SinkPosition(Seq(0), None, NAME)
 
 
 def context_of(side: FileSide, position: SinkPosition = NEW) -> SinkContext:
@@ -404,10 +404,10 @@ async def test_rotation_by_age_counts_from_when_the_file_was_begun(tmp_path: Pat
         sink = FileSink(options_of(side), context_of(side, position), clock=partial(float, 1000 + at))
         for _ in range(3):
             try:
-                position = SinkPosition(Seq(0), await sink.write(numbered(1)))
+                position = SinkPosition(Seq(0), await sink.write(numbered(1)), NAME)
                 break
             except Repositioned as moved:
-                position = SinkPosition(Seq(0), moved.bookmark)
+                position = SinkPosition(Seq(0), moved.bookmark, NAME)
         sink.close()
         assert len(files_in(tmp_path)) == files, f"after {at} s"
 
@@ -613,7 +613,7 @@ async def test_a_bookmark_of_somebody_else_is_none(side: FileSide) -> None:
         {"path": "a", "inode": 1, "length": -5, "crc": 0, "since": 0},
     ):
         pump = Pump(side)
-        pump.position = SinkPosition(Seq(0), bookmark)
+        pump.position = SinkPosition(Seq(0), bookmark, NAME)
         async with pump.running():
             await pump.write(numbered(1))
     assert side.path.read_bytes() == b"there\n" + b"".join(body + b"\n" for _, body in expected(numbered(1))) * 4

@@ -16,7 +16,7 @@ from streamer.journal.operator import open_operator
 from streamer.journal.schema import VERSION
 from streamer.journal.sqlite import BLOCK_EVENTS, FILE, SqliteJournal, memory_key, open_journal
 from streamer.model import Entry, Event, EventId, Progress, Seq, SinkName, SourceName
-from streamer.ports import DeadLetter
+from streamer.ports import DeadLetter, SinkPosition
 
 ACME = SourceName("acme")
 SINK = SinkName("local")
@@ -114,6 +114,35 @@ async def test_an_ack_never_moves_back(journal: SqliteJournal) -> None:
     await journal.ack(SINK, Seq(3), None, [])
     assert (await journal.position(SINK, "earliest")).acked == 8
     assert (await journal.backlog(SINK)).events == 2
+
+
+async def test_a_renamed_sink_takes_everything_along_once(journal: SqliteJournal) -> None:
+    """Goal: place, bookmark, dead letters and replays go on under the new name, and what is kept elsewhere is found under the first one; method:
+    two renames, each asked for twice, and a new sink under the name that became free."""
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    first, second, third = SinkName("first"), SinkName("second"), SinkName("third")
+    await journal.position(first, "earliest")
+    letter = DeadLetter(sink=first, seq=Seq(3), id="x", type="t", reason="no", attempts=1, at=1.0, line=b"{}")
+    await journal.ack(first, Seq(7), {"x": 1}, [letter])
+    with open_operator(journal.path.parent) as operator:
+        operator.replay(first, 0, 1e10)
+    for was, now in ((first, second), (first, second), (second, third), (second, third)):
+        position = await journal.position(now, "latest", was)
+        assert position == SinkPosition(Seq(7), {"x": 1}, first)
+    assert [d.sink for d in await journal.dead_letters(9)] == [third]
+    assert [(r.sink, r.until) for r in await journal.replays(third)] == [(third, 10)]
+    assert await journal.position(first, "earliest") == SinkPosition(Seq(0), None, SinkName("first-2"))
+    with pytest.raises(ConfigError, match=r"sinks\.third\.was: first and third both have a place"):
+        await journal.position(third, "earliest", first)
+    assert (await journal.position(third, "earliest")).acked == 7
+    with pytest.raises(ConfigError, match="no sink secnd has a place in the journal; it knows first, third: mend"):
+        await journal.position(SinkName("fourth"), "earliest", SinkName("secnd"))
+
+
+async def test_a_name_from_before_is_kept_in_a_new_journal(journal: SqliteJournal) -> None:
+    """Goal: `was` may stay in the file, and finds what is kept elsewhere when the journal is lost; method: a journal that knows nobody."""
+    position = await journal.position(SINK, "earliest", SinkName("old"))
+    assert position == SinkPosition(Seq(0), None, SinkName("old"))
 
 
 async def test_numbers_go_on_after_a_full_prune(journal: SqliteJournal, clock: Clock) -> None:

@@ -135,6 +135,37 @@ def test_sinks_come_go_and_come_back(tmp_path: Path, small: Child) -> None:
     assert file_ids(tmp_path / "new.jsonl") == added
 
 
+def test_a_renamed_sink_goes_on_where_it_was(tmp_path: Path, small: Child) -> None:
+    """Goal: a new name sends nothing again and loses nothing: place, dead letters, replays, an open segment and a chain go on. Method: a file, an archive
+    and a webhook with a dead letter, all renamed between two runs, more events, and a third run with `was` still there."""
+    place = Place(tmp_path, small.base_url)
+    bad = sorted(truth(small))[10]
+    with receiving(Hook(answer=lambda body: 400 if bad in body else 200)) as hook:
+        three_sinks(place, hook)
+        place.change("sinks.lake.roll", {"age": "1h"})
+        with running(place) as daemon:
+            count = len(truth(small))
+            until(lambda: all(daemon.has_all(name, count) for name in ("local", "lake", "hook")))
+        assert list((tmp_path / "archive").rglob("*.jsonl.zst")) == [], "the segment is open"
+        taken = list(hook.ids)
+        said = ask(place, "replay", "--sink", "local", "--since", "40d")
+        assert int(said.split()[0]) == count
+
+        sinks = place.document["sinks"]
+        place.change("sinks", {f"{name}-now": options | {"was": name} for name, options in sinks.items()})
+        added = set(more(small, 5))
+        assert outage.once(place) == 0
+        assert [(row["sink"], row["id"].encode()) for row in dead_letters(place)] == [("hook-now", bad)]
+        assert outage.once(place) == 0
+    lines = file_ids(place.lines)
+    assert lines[:count] == lines[count : 2 * count], "what was asked for under the old name came under the new one"
+    assert set(lines[2 * count :]) == added == set(hook.ids[len(taken) :])
+    assert len(lines) == 2 * count + len(added)
+    assert sorted(archive_ids(tmp_path / "archive")) == sorted(truth(small))
+    done = subprocess.run([sys.executable, "-m", "streamer", "verify", str(tmp_path / "archive")], check=False, env=ENV)
+    assert done.returncode == 0
+
+
 def test_a_sink_that_was_away_too_long_is_told_what_it_missed(tmp_path: Path, small: Child) -> None:
     """Goal: no silent gap. Method: remove a sink, let the journal forget, bring it back; the log counts, and so do we."""
     place = Place(tmp_path, small.base_url).change("sources.acme.start", "31d").change("journal", {"keep": "1ms"})

@@ -21,7 +21,7 @@ from tests.test_file import read_lines
 
 
 def context(folder: Path) -> SinkContext:
-    return SinkContext(name=NAME, position=SinkPosition(Seq(0), None), journal=JOURNAL, folder=folder)
+    return SinkContext(name=NAME, position=SinkPosition(Seq(0), None, NAME), journal=JOURNAL, folder=folder)
 
 
 class StdoutSide(OtherSide):

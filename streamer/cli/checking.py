@@ -91,7 +91,7 @@ def _placed(name: str, problem: str) -> str:
 def _context(config: Config, name: str) -> SinkContext:
     return SinkContext(
         name=SinkName(name),
-        position=SinkPosition(Seq(0), None),
+        position=SinkPosition(Seq(0), None, config.sinks[name].was or SinkName(name)),
         folder=config.state,
         journal="check",
         only_looking=True,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ByteSize, Field, SecretStr, create_model, field_
 from streamer.config.secret import one_secret
 from streamer.config.selection import Redaction, Where
 from streamer.config.values import AUTO_OVERLAP_S, Duration, Moment, Overlap, Strict, Wait
-from streamer.model import LISTINGS, Listing
+from streamer.model import LISTINGS, Listing, SinkName
 
 
 class AdminOptions(Strict):
@@ -152,6 +152,8 @@ class SinkOptions(Strict):
     """When a batch is closed."""
     start: Literal["earliest", "latest"] = "earliest"
     """Of a sink that is new to this journal: everything that is in it, or what comes from now on."""
+    was: SinkName | None = None
+    """The name that it had before: it goes on at that one's place, with its dead letters. May stay when that is done."""
 
     @model_validator(mode="after")
     def _can_hash(self) -> "SinkOptions":
@@ -239,6 +241,19 @@ class Config(Strict):
         for name in value:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
                 raise ValueError(f"{name!r} is no name; use letters, digits, - and _, at most 63")
+        return value
+
+    @field_validator("sinks")
+    @classmethod
+    def _renamed(cls, value: dict[str, SinkOptions]) -> dict[str, SinkOptions]:
+        heirs: dict[str, str] = {}
+        for name, options in value.items():
+            if options.was is None:
+                continue
+            if options.was in value:
+                raise ValueError(f"{name} was {options.was}, which is still here; remove {options.was}, or `was`")
+            if heirs.setdefault(options.was, name) != name:
+                raise ValueError(f"{heirs[options.was]} and {name} both were {options.was}; keep one `was`")
         return value
 
 

@@ -346,15 +346,43 @@ class SqliteJournal:
 
     # --- delivery ----------------------------------------------------------------------------------------------------
 
-    async def position(self, sink: SinkName, start: Literal["earliest", "latest"], /) -> SinkPosition:
-        return await self._run(self._position, sink, start)
+    async def position(
+        self, sink: SinkName, start: Literal["earliest", "latest"], was: SinkName | None = None, /
+    ) -> SinkPosition:
+        return await self._run(self._position, sink, start, was)
 
-    def _position(self, sink: str, start: str) -> SinkPosition:
+    def _position(self, sink: str, start: str, was: str | None) -> SinkPosition:
         acked = self._one("SELECT seq FROM head") if start == "latest" else self._oldest() - 1
         with _transaction(self._db):
-            self._db.execute("INSERT OR IGNORE INTO sinks VALUES (?, ?, NULL)", (sink, acked))
-            row = self._db.execute("SELECT acked, bookmark FROM sinks WHERE name = ?", (sink,)).fetchone()
-        return SinkPosition(Seq(row[0]), json.loads(row[1]) if row[1] else None)
+            if was is not None:
+                self._rename(was, sink)
+            self._db.execute(
+                "INSERT OR IGNORE INTO sinks VALUES (?, ?, NULL, ?)", (sink, acked, self._unused(was or sink))
+            )
+            row = self._db.execute("SELECT acked, bookmark, entered_as FROM sinks WHERE name = ?", (sink,)).fetchone()
+        return SinkPosition(Seq(row[0]), json.loads(row[1]) if row[1] else None, SinkName(row[2]))
+
+    def _rename(self, was: str, sink: str) -> None:
+        known = [name for (name,) in self._db.execute("SELECT name FROM sinks ORDER BY name")]
+        if was in known and sink in known:
+            raise ConfigError(
+                f"sinks.{sink}.was: {was} and {sink} both have a place in the journal; remove `was` to go on at {sink}'s, or give the "
+                f"sink a name that is new to go on at {was}'s"
+            )
+        if known and was not in known and sink not in known:
+            raise ConfigError(
+                f"sinks.{sink}.was: no sink {was} has a place in the journal; it knows {', '.join(known)}: mend the name, or remove `was` "
+                "to begin anew"
+            )
+        self._db.execute("UPDATE sinks SET name = ? WHERE name = ?", (sink, was))
+        for table in ("dead_letters", "replays"):
+            self._db.execute(f"UPDATE {table} SET sink = ? WHERE sink = ?", (sink, was))
+
+    def _unused(self, name: str) -> str:
+        """`name`, or where a renamed sink has been entered as that, the next that is free."""
+        taken = {entered for (entered,) in self._db.execute("SELECT entered_as FROM sinks")}
+        names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
+        return next(each for each in names if each not in taken)
 
     def _oldest(self) -> int:
         row = self._db.execute("SELECT last_seq - count + 1 FROM blocks ORDER BY last_seq LIMIT 1").fetchone()

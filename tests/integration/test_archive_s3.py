@@ -198,8 +198,8 @@ async def test_what_is_wrong_with_a_bucket_is_said(tmp_path: Path, server: Minio
     """Goal: `check --online` and the first write name the trouble. Method: a good bucket, one that is not there, a wrong key, nobody there."""
 
     def context() -> SinkContext:
-        position = SinkPosition(Seq(0), None)
-        return SinkContext(name=SinkName("lake"), position=position, journal="j", folder=tmp_path / "state")
+        name = SinkName("lake")
+        return SinkContext(name=name, position=SinkPosition(Seq(0), None, name), journal="j", folder=tmp_path / "state")
 
     def options(place: str, **s3: Any) -> ArchiveOptions:
         return ArchiveOptions(path=place, s3=S3Options(**access(server, **s3)))

@@ -80,7 +80,11 @@ def _check_key(options: ArchiveOptions, context: SinkContext) -> None:
 
 def _folder(options: ArchiveOptions, context: SinkContext) -> Path:
     """Where the open segment lies: as near to the objects as can be, beside the journal where they are remote."""
-    return Path(options.path) / OPEN if not is_remote(options.path) else context.folder / f"archive-{context.name}"
+    return (
+        Path(options.path) / OPEN
+        if not is_remote(options.path)
+        else context.folder / f"archive-{context.position.entered_as}"
+    )
 
 
 @contextmanager
