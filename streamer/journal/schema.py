@@ -40,8 +40,6 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     """
     ALTER TABLE progress ADD COLUMN begin INTEGER NOT NULL DEFAULT 0;
-    """,
-    """
     ALTER TABLE sinks ADD COLUMN entered_as TEXT NOT NULL DEFAULT '';
     UPDATE sinks SET entered_as = name;
     """,
