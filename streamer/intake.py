@@ -5,6 +5,7 @@ in one transaction; so a crash anywhere costs requests, never an event.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -88,13 +89,17 @@ class Intake:
         self._progress = progress
         self._row.watermark = progress.watermark
         await self._persist(self._learn_rhythm)
+        interval = self.options.poll_interval
+        # All listings begin at once; from the second poll on each has a moment of its own.
+        pause: float | None = interval * random.random()  # noqa: S311 - spreads load, guards nothing
         while not self.stop.is_set():
             began = self._now()
             await self._turn(began)
             if self.once or self.stop.is_set():
                 return
             # A poll that took long is followed by the next at once; one that was quick waits out the interval.
-            await self.stop.sleep(self.options.poll_interval - max(self._now() - began, 0))
+            await self.stop.sleep(interval - max(self._now() - began, 0) if pause is None else pause)
+            pause = None
 
     def _now(self) -> float:
         """The time at upstream, as far as a second witness has got there too: our clock, or the newest event. A `Date` header that is

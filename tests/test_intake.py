@@ -93,6 +93,33 @@ async def test_beginning_means_the_oldest_visible_event(world: World) -> None:
     assert len(world.source.walks) < 160
 
 
+class Impatient(Stop):
+    """Notes what it is asked to wait for, and ends after the third time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    async def sleep(self, seconds: float) -> bool:
+        self.waits.append(seconds)
+        if len(self.waits) == 3:
+            self.set()
+        return self.is_set()
+
+
+async def test_many_listings_are_not_polled_in_the_same_moment(world: World) -> None:
+    """Goal: a hundred organizations that start together do not ask in bursts for ever; method: how long each of many waits after its
+    first poll, which is anything within the interval, and after later ones, which is the interval."""
+    first = []
+    for _ in range(60):
+        stop = world.stop = Impatient()
+        await world.intake(once=False, poll_interval="10s").run()
+        first.append(stop.waits[0])
+        assert stop.waits[1:] == [10, 10]
+    assert 0 <= min(first) < 2
+    assert 8 < max(first) <= 10
+
+
 @pytest.mark.parametrize(("start", "taken"), [("now", [6, 7]), ("5m", [3, 4, 5, 6, 7]), ("1h", [2, 3, 4, 5, 6, 7])])
 async def test_start_leaves_what_lies_before_it_alone(world: World, start: str, taken: list[int]) -> None:
     """Goal: neither the overlap nor a recheck delivers what is older than `start`, also after a restart. Method: events a day, some
