@@ -1,13 +1,27 @@
 """The composition root: what exists, and in which order it opens and closes."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-from streamer import windows
+from streamer import logs, windows
 from streamer.admin.history import History
 from streamer.admin.server import serve_admin
-from streamer.config import Config, SinkOptions, effective, one_secret, organizations_of, resolve_moment, show_duration
+from streamer.config import (
+    AdminOptions,
+    Config,
+    SinkOptions,
+    SourceOptions,
+    content_mark,
+    effective,
+    named_files,
+    one_secret,
+    organizations_of,
+    resolve_moment,
+    show_duration,
+)
 from streamer.delivery import Delivery
 from streamer.enrichment import open_enrichment
 from streamer.errors import ConfigError, RetryableError
@@ -16,14 +30,18 @@ from streamer.intake import Allowance, Intake
 from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.model import Seq, SinkName, SourceName
 from streamer.ports import SinkContext
+from streamer.reload import FOLLOWED, Reloading
 from streamer.retention import Retention
 from streamer.retry import HOLD_S
 from streamer.routing import compile_redaction, compile_where
 from streamer.sinks import SINKS
 from streamer.sources import SOURCES
 from streamer.stop import Stop
-from streamer.supervise import stop_on_signals, supervise
+from streamer.supervise import Job, Opening, Part, Work, stop_on_signals, supervise
 from streamer.telemetry import Telemetry
+
+ENDLESS = ("retention", "admin")
+"""Parts that no run waits for."""
 
 
 @dataclass
@@ -37,7 +55,8 @@ class Outcome:
 
 
 class Daemon:
-    """Everything that one configuration makes, opened."""
+    """Everything that one configuration makes, opened. Sources, sinks, the admin port and retention are parts of their own: another
+    configuration opens anew what it changes, and nothing else."""
 
     def __init__(
         self,
@@ -54,38 +73,151 @@ class Daemon:
         self.outcome = Outcome()
         self.admin_port: int | None = None
         self.intakes: list[Intake] = []
-        self.deliveries: list[Delivery] = []
-        self.history = History(telemetry, stop)
+        self.more: asyncio.Queue[tuple[str, Job]] = asyncio.Queue()
+        """Parts that another configuration adds while the others run."""
+        self._history = History(telemetry, stop)
+        self._parts: dict[str, Part] = {}
         self._intakes_running = 0
 
     async def open(self, stack: AsyncExitStack, *, delivering: bool = True) -> None:
         self.enrichment = await stack.enter_async_context(open_enrichment(self.config, self.telemetry, self.stop))
-        for name, options in self.config.sinks.items() if delivering else ():
-            await self._open_sink(stack, SinkName(name), options)
-        for source_name, source_options in self.config.sources.items():
-            kind = SOURCES[source_options.type]  # type: ignore[attr-defined]  # the registry's models carry their type
-            source = await stack.enter_async_context(kind.open(SourceName(source_name), source_options, self.telemetry))
-            allowance = Allowance(source_options.concurrency)
-            self.intakes += [
-                Intake(
-                    source=source,
-                    listing=listing,
-                    options=source_options,
-                    journal=self.journal,
-                    enrichers=self.enrichment.enrichers,
-                    ready=self.enrichment.ready,
-                    telemetry=self.telemetry,
-                    stop=self.stop,
-                    allowance=allowance,
-                    once=self.once,
-                    max_wait_s=self._slowest_s,
-                )
-                for listing in source.listings
-            ]
-        self._intakes_running = len(self.intakes)
+        wanted = self._openings(self.config)
+        for name in wanted if delivering else [name for name in wanted if name.startswith("source ")]:
+            part = self._parts[name] = self._part(name)
+            stack.push_async_callback(part.close)
+            await part.open(wanted[name])
+        self._stack = stack
 
-    async def _open_sink(self, stack: AsyncExitStack, name: SinkName, options: SinkOptions) -> None:
-        type_name: str = options.type  # type: ignore[attr-defined]  # the registry's models carry their type
+    # --- becoming another --------------------------------------------------------------------------------------------
+
+    async def become(self, config: Config) -> list[str]:
+        """Make it the one in force; what changes, in words. ConfigError leaves everything as it was.
+
+        Returns before the parts have changed: each closes when it has ended what it has under way, and none waits for another.
+        """
+        changes = ["enrich"] if await self.enrichment.become(config) else []
+        before, self.config = self.config, config
+        if config.log != before.log:
+            logs.configure(config.log.level, config.log.format)
+        self.journal.max_bytes = int(config.journal.max_size)
+        changes += [name for name in ("log", "journal", "reload") if getattr(config, name) != getattr(before, name)]
+        wanted = self._openings(config)
+        for name in [*wanted, *(name for name in self._parts if name not in wanted)]:
+            change = self._become(name, wanted.get(name))
+            if change is not None and name != "retention":
+                changes.append(f"{change} {name}")
+        return changes
+
+    def _become(self, name: str, opening: Opening | None) -> str | None:
+        part = self._parts.get(name)
+        if part is None or (part.wanted is None and opening is not None):
+            return self._add(name, opening)
+        if opening is None:
+            if part.wanted is None:
+                return None
+            part.become(None)
+            return "removed"
+        if part.wanted is not None and part.wanted.print == opening.print:
+            return None
+        part.become(opening)
+        return "changed"
+
+    def _add(self, name: str, opening: Opening | None) -> str:
+        part = self._parts.get(name)
+        if part is None:
+            part = self._parts[name] = self._part(name)
+            self._stack.push_async_callback(part.close)
+            self.more.put_nowait((name, self._running(name, part)))
+        part.become(opening)
+        return "added"
+
+    def _part(self, name: str) -> Part:
+        return Part(self.stop, lambda error: self._held(name, error), self._slowest_s)
+
+    def _running(self, name: str, part: Part) -> Job:
+        """Until it ends; what is not configured any more is forgotten."""
+
+        async def run() -> None:
+            await part.run()
+            if part.wanted is None:
+                del self._parts[name]
+                kind, _, who = name.partition(" ")
+                if kind == "sink":
+                    self.telemetry.sink_closed(SinkName(who))
+                elif kind == "source":
+                    self.telemetry.source_closed(who)
+
+        return run
+
+    def _held(self, name: str, error: str) -> None:
+        """A part that cannot be opened while the daemon runs shows as one that is held."""
+        kind, _, who = name.partition(" ")
+        if kind == "sink" and who in self.config.sinks:
+            options = self.config.sinks[who]
+            row = self.telemetry.sink_opened(SinkName(who), _type_of(options), self._acked(who))
+            self.telemetry.sink_held(row, error)
+        elif kind == "source" and who in self.config.sources:
+            source = self.config.sources[who]
+            for listing in source.listings:
+                at = self.telemetry.listing_opened(SourceName(who), listing, source.poll_interval)
+                self.telemetry.listing_held(at, error)
+        else:
+            self.telemetry.part_held(name, error)
+
+    def _acked(self, sink: str) -> int:
+        row = self.telemetry.status.sinks.get(sink)
+        return row.acked if row is not None else 0
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _openings(self, config: Config) -> dict[str, Opening]:
+        """Every part by its name, in the order in which they open at the start. A part is opened anew when what is printed here differs."""
+        organizations = organizations_of(config)
+        openings = {}
+        for name, sink in config.sinks.items():
+            mark = (sink, organizations, _content(sink))
+            openings[f"sink {name}"] = Opening(mark, partial(self._open_sink, SinkName(name), sink, organizations))
+        for name, source in config.sources.items():
+            seen = (source, config.enrich.directory, _content(source))
+            openings[f"source {name}"] = Opening(seen, partial(self._open_source, SourceName(name), source))
+        kept = (list(config.sinks), config.sources, config.journal)
+        openings["retention"] = Opening(kept, partial(self._open_retention, config))
+        if config.admin is not None:
+            openings["admin"] = Opening(config.admin, partial(self._open_admin, config.admin))
+        return openings
+
+    async def _open_source(self, name: SourceName, options: SourceOptions, stack: AsyncExitStack, stop: Stop) -> Work:
+        names = await stack.enter_async_context(self.enrichment.names(name, options, stop))
+        source = await stack.enter_async_context(SOURCES[_type_of(options)].open(name, options, self.telemetry))
+        self.telemetry.source_closed(name, kept=source.listings)
+        allowance = Allowance(options.concurrency)
+        intakes = [
+            Intake(
+                source=source,
+                listing=listing,
+                options=options,
+                journal=self.journal,
+                enrichers=self.enrichment.enrichers,
+                ready=names.ready,
+                telemetry=self.telemetry,
+                stop=stop,
+                allowance=allowance,
+                once=self.once,
+                max_wait_s=self._slowest_s,
+            )
+            for listing in source.listings
+        ]
+        self.intakes = [*(one for one in self.intakes if one.source.name != name), *intakes]
+        self._intakes_running += len(intakes)
+        jobs = {f"intake {name}/{one.listing}": self._intake(one) for one in intakes}
+        return Work(jobs, {f"directory {name}": names.refresh.run} if names.refresh is not None else {})
+
+    async def _open_sink(
+        self, name: SinkName, options: SinkOptions, organizations: dict[str, str], stack: AsyncExitStack, stop: Stop
+    ) -> Work:
+        if (former := self._parts.get(f"sink {options.was}")) is not None:
+            # It still writes to its place, which is ours to go on at.
+            await former.ended.wait()
         position = await self.journal.position(name, options.start, options.was)
         context = SinkContext(
             name=name,
@@ -94,27 +226,26 @@ class Daemon:
             journal=self.journal.id,
             set_aside=lambda count, reason: self.telemetry.sink_set_aside(name, count, reason),
         )
-        sink = await stack.enter_async_context(SINKS[type_name].open(options, context))
+        sink = await stack.enter_async_context(SINKS[_type_of(options)].open(options, context))
         self._warn_of_reach(name, options)
         secret = one_secret(f"sinks.{name}.redact_key", options.redact_key, options.redact_key_file)
-        self.deliveries.append(
-            Delivery(
-                name=name,
-                kind=type_name,
-                sink=sink,
-                acked=position.acked,
-                journal=self.journal,
-                format=make_format(options.format, organizations_of(self.config), options.ocsf_version, options.event),
-                where=compile_where(options.where),
-                redact=compile_redaction(options.redact, secret.reveal().encode() if secret else None, f"sinks.{name}"),
-                batch=options.batch,
-                telemetry=self.telemetry,
-                stop=self.stop,
-                caught_up=(lambda: self._intakes_running == 0) if self.once else None,
-                hold_s=self._slowest_s,
-            )
+        delivery = Delivery(
+            name=name,
+            kind=_type_of(options),
+            sink=sink,
+            acked=position.acked,
+            journal=self.journal,
+            format=make_format(options.format, organizations, options.ocsf_version, options.event),
+            where=compile_where(options.where),
+            redact=compile_redaction(options.redact, secret.reveal().encode() if secret else None, f"sinks.{name}"),
+            batch=options.batch,
+            telemetry=self.telemetry,
+            stop=stop,
+            caught_up=(lambda: self._intakes_running == 0) if self.once else None,
+            hold_s=self._slowest_s,
         )
-        await self._pass_gap(self.deliveries[-1])
+        await self._pass_gap(delivery)
+        return Work({f"delivery {name}": self._delivery(delivery)})
 
     async def _pass_gap(self, delivery: Delivery) -> None:
         """A sink that comes back after it was not configured has missed what was pruned in between: said, and passed over."""
@@ -130,13 +261,37 @@ class Daemon:
         if limit_s is not None and options.start == "earliest" and reach_s > limit_s:
             self.telemetry.reaches_too_far(name, show_duration(reach_s), show_duration(limit_s))
 
+    async def _open_retention(self, config: Config, _: AsyncExitStack, stop: Stop) -> Work:
+        reach = max(windows.longest_reach_s(s.longest_overlap_s, s.recheck) for s in config.sources.values())
+        retention = Retention(
+            journal=self.journal,
+            sinks=[SinkName(name) for name in config.sinks],
+            keep_s=config.journal.keep,
+            remember_s=max(2 * reach, config.journal.keep + reach),
+            max_bytes=int(config.journal.max_size),
+            telemetry=self.telemetry,
+            stop=stop,
+        )
+        return Work({"retention": retention.run})
+
+    async def _open_admin(self, options: AdminOptions, stack: AsyncExitStack, stop: Stop) -> Work:
+        serving = serve_admin(
+            options, self.telemetry, self.journal, self._history, lambda: effective(self.config), stop
+        )
+        self.admin_port = await stack.enter_async_context(serving)
+        return Work({"admin": stop.wait})
+
     # --- jobs --------------------------------------------------------------------------------------------------------
 
-    def jobs(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        jobs = {f"intake {i.source.name}/{i.listing}": self._intake(i) for i in self.intakes}
-        return jobs | {f"delivery {d.name}": self._delivery(d) for d in self.deliveries}
+    def jobs(self) -> dict[str, Job]:
+        """With `once`, the program ends when they have."""
+        return {name: self._running(name, part) for name, part in self._parts.items() if name not in ENDLESS}
 
-    def _intake(self, intake: Intake) -> Callable[[], Awaitable[None]]:
+    def background(self) -> dict[str, Job]:
+        parts = {name: self._running(name, part) for name, part in self._parts.items() if name in ENDLESS}
+        return {**parts, "history": self._history.run, **self.enrichment.jobs}
+
+    def _intake(self, intake: Intake) -> Job:
         async def run() -> None:
             try:
                 await intake.run()
@@ -148,7 +303,7 @@ class Daemon:
 
         return run
 
-    def _delivery(self, delivery: Delivery) -> Callable[[], Awaitable[None]]:
+    def _delivery(self, delivery: Delivery) -> Job:
         async def run() -> None:
             try:
                 await delivery.run()
@@ -157,20 +312,15 @@ class Daemon:
 
         return run
 
-    def background(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        return {"retention": self._retention().run, "history": self.history.run, **self.enrichment.jobs}
 
-    def _retention(self) -> Retention:
-        reach = max(windows.longest_reach_s(s.longest_overlap_s, s.recheck) for s in self.config.sources.values())
-        return Retention(
-            journal=self.journal,
-            sinks=[d.row for d in self.deliveries],
-            keep_s=self.config.journal.keep,
-            remember_s=max(2 * reach, self.config.journal.keep + reach),
-            max_bytes=int(self.config.journal.max_size),
-            telemetry=self.telemetry,
-            stop=self.stop,
-        )
+def _type_of(options: SourceOptions | SinkOptions) -> str:
+    kind: str = options.type  # type: ignore[union-attr]  # the registry's models carry their type
+    return kind
+
+
+def _content(options: SourceOptions | SinkOptions) -> str:
+    """Of the files that are read when it opens."""
+    return content_mark(path for place, path in named_files(options) if place not in FOLLOWED)
 
 
 @asynccontextmanager
@@ -187,10 +337,6 @@ async def open_daemon(
         )
         daemon = Daemon(config, telemetry, stop, journal, once=once, slowest_s=slowest_s)
         await daemon.open(stack)
-        if config.admin is not None:
-            daemon.admin_port = await stack.enter_async_context(
-                serve_admin(config.admin, telemetry, journal, daemon.history, lambda: effective(config), stop)
-            )
         yield daemon
 
 
@@ -207,11 +353,18 @@ async def repair(config: Config, telemetry: Telemetry) -> None:
             await intake.repair()
 
 
-async def run(config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = False) -> Outcome:
-    """The daemon, until a signal or `stop`; with `once` until everything up to now is everywhere."""
-    with stop_on_signals(stop, telemetry):
+async def run(
+    config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = False, reloading: Reloading | None = None
+) -> Outcome:
+    """The daemon, until a signal or `stop`; with `once` until everything up to now is everywhere. `reloading`: what looks for another
+    configuration meanwhile."""
+    with stop_on_signals(stop, telemetry, reloading.ask if reloading is not None else None):
         async with open_daemon(config, telemetry, stop, once=once) as daemon:
             telemetry.started(len(config.sources), len(config.sinks))
-            await supervise(daemon.jobs(), daemon.background(), stop, telemetry)
+            background = daemon.background()
+            if reloading is not None:
+                background["reload"] = partial(reloading.run, lambda: daemon.config, daemon.become)
+            more = None if once else daemon.more
+            await supervise(daemon.jobs(), background, stop, telemetry, more=more)
     telemetry.stopped()
     return daemon.outcome

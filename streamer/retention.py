@@ -8,7 +8,7 @@ from streamer.errors import ConfigError, RetryableError
 from streamer.model import SinkName
 from streamer.ports import Journal
 from streamer.stop import Stop
-from streamer.telemetry import SinkStatus, Telemetry
+from streamer.telemetry import Telemetry
 
 MEASURE_EVERY_S = 2.0
 PRUNE_EVERY_S = 60.0
@@ -24,8 +24,8 @@ def give_back_memory() -> None:
 @dataclass
 class Retention:
     journal: Journal
-    sinks: Sequence[SinkStatus]
-    """The rows of the configured sinks: only they pin records."""
+    sinks: Sequence[SinkName]
+    """The configured ones: only they pin records."""
     keep_s: float
     remember_s: float
     """How long ids are remembered: longer than any window that may be walked again."""
@@ -51,11 +51,10 @@ class Retention:
             since_prune += MEASURE_EVERY_S
 
     async def _prune(self) -> None:
-        names = [SinkName(row.sink) for row in self.sinks]
         # A full journal keeps no history beyond what some sink still waits for.
         keep_s = 0.0 if self.telemetry.status.journal.full else self.keep_s
         while not self.stop.is_set():
-            pruned = await self.journal.prune(names, keep_s, self.remember_s)
+            pruned = await self.journal.prune(self.sinks, keep_s, self.remember_s)
             self.telemetry.pruned(pruned)
             if not pruned:
                 return
@@ -63,6 +62,8 @@ class Retention:
     async def measure(self) -> None:
         size = await self.journal.size()
         self.telemetry.journal_size(size.used_bytes, self.max_bytes, size.records, size.head)
-        for row in self.sinks:
-            backlog = await self.journal.backlog(SinkName(row.sink))
-            self.telemetry.sink_backlog(row, backlog.events, backlog.oldest_at)
+        for name in self.sinks:
+            row = self.telemetry.status.sinks.get(name)
+            if row is not None:
+                backlog = await self.journal.backlog(name)
+                self.telemetry.sink_backlog(row, backlog.events, backlog.oldest_at)

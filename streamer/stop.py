@@ -1,6 +1,7 @@
 """The one switch that ends the program, and the only way to wait."""
 
 import asyncio
+from weakref import WeakSet
 
 
 class Stop:
@@ -8,9 +9,20 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._parts = WeakSet[Stop]()
+
+    def part(self) -> "Stop":
+        """The switch of a part of the program: it ends with the whole, and can be set alone."""
+        part = Stop()
+        if self.is_set():
+            part.set()
+        self._parts.add(part)
+        return part
 
     def set(self) -> None:
         self._event.set()
+        for part in self._parts:
+            part.set()
 
     def is_set(self) -> bool:
         return self._event.is_set()

@@ -184,7 +184,9 @@ traceback; 78 a mistake in the configuration or in what it points to, which a re
 stderr that names the thing, its place and the mend; stdout belongs to data.
 
 `streamer run` needs nobody: whatever the API or a sink does, it waits, says so and goes on. SIGTERM and SIGINT end it cleanly within
-20 seconds; a `kill -9` costs a repeated request and nothing else. SIGHUP is for log rotation and harmless.
+20 seconds; a `kill -9` costs a repeated request and nothing else. SIGHUP makes it read its configuration
+again, as a change of the file does, and look whether a file that it writes was moved away, for log rotation; what it takes and what it
+refuses is in [the decision](decisions/hot-reload.md).
 """
 
 

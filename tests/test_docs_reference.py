@@ -94,7 +94,13 @@ async def test_the_defaults_that_the_full_example_shows_are_the_defaults(tmp_pat
     shown, default = full.sources["acme"], plain.sources["openai"]
     examples = {"organization_id", "api_key", "api_key_file"}
     assert shown.model_dump(exclude=examples) == default.model_dump(exclude=examples)
-    assert (full.state, full.admin, full.log, full.journal) == (plain.state, plain.admin, plain.log, plain.journal)
+    assert (full.state, full.admin, full.log, full.reload, full.journal) == (
+        plain.state,
+        plain.admin,
+        plain.log,
+        plain.reload,
+        plain.journal,
+    )
     assert full.enrich.directory == plain.enrich.directory
     # And the minimal one is refused for nothing but the folders that this machine lacks.
     moved = plain.model_copy(update={"state": tmp_path / "state"})

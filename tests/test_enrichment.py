@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from streamer.config import Config, DirectoryOptions, parse
 from streamer.enrich.directory import Directory
 from streamer.enrich.networks import IP_SCOPES
-from streamer.enrichment import Enrichment, open_enrichment
+from streamer.enrichment import Enrichment, Names, open_enrichment
 from streamer.enrichment.refresh import FIRST_RETRY_S, READERS, REFUSALS, TRIES, DirectoryRefresh, Pace
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Actor, SourceName, Target
@@ -42,25 +42,38 @@ enrich: {{{enrich}}}
     return parse(text, "test", sources=source_options(), sinks={}, env={})
 
 
+@dataclass
+class Running:
+    enrichment: Enrichment
+    names: list[Names]
+
+    async def ready(self) -> None:
+        for names in self.names:
+            await names.ready()
+
+
 @asynccontextmanager
-async def running(config: Config, telemetry: Telemetry | None = None) -> AsyncIterator[Enrichment]:
-    """With its jobs, as the daemon runs them; they have stopped afterwards."""
+async def running(config: Config, telemetry: Telemetry | None = None) -> AsyncIterator[Running]:
+    """With its jobs and the names of every source, as the daemon runs them; they have stopped afterwards."""
     stop = Stop()
-    async with open_enrichment(config, telemetry or Telemetry(), stop) as enrichment, asyncio.TaskGroup() as tasks:
-        for name, job in enrichment.jobs.items():
-            tasks.create_task(job(), name=name)  # type: ignore[arg-type]  # every job is a coroutine function
-        try:
-            yield enrichment
-        finally:
-            stop.set()
+    async with open_enrichment(config, telemetry or Telemetry(), stop) as enrichment, AsyncExitStack() as stack:
+        of_sources = [enrichment.names(SourceName(name), options, stop) for name, options in config.sources.items()]
+        names = [await stack.enter_async_context(one) for one in of_sources]
+        async with asyncio.TaskGroup() as tasks:
+            for job in [*enrichment.jobs.values(), *(one.refresh.run for one in names if one.refresh is not None)]:
+                tasks.create_task(job())  # type: ignore[arg-type]  # every job is a coroutine function
+            try:
+                yield Running(enrichment, names)
+            finally:
+                stop.set()
 
 
 @asynccontextmanager
 async def loaded(config: Config, telemetry: Telemetry | None = None) -> AsyncIterator[Directory]:
-    async with running(config, telemetry) as enrichment:
-        await enrichment.ready()
-        assert enrichment.directory is not None
-        yield enrichment.directory
+    async with running(config, telemetry) as made:
+        await made.ready()
+        assert made.enrichment.directory is not None
+        yield made.enrichment.directory
 
 
 def name_of(directory: Directory, kind: str, identity: str) -> str | None:
@@ -164,19 +177,19 @@ async def test_the_warm_up_is_bounded(tmp_path: Path) -> None:
     """Goal: a slow upstream holds the first walk for `warmup` and no longer. Method: answers that take longer than that."""
     async with simulated(events=10, faults=("latency:value=2,on=directory",)) as simulator:
         config = configured(tmp_path, simulator.base_url, "directory: {warmup: 200ms}")
-        async with running(config) as enrichment:
+        async with running(config) as made:
             began = time.monotonic()
-            await enrichment.ready()
+            await made.ready()
             waited = time.monotonic() - began
     assert 0.2 <= waited < 1.5
 
 
 async def test_without_a_directory_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
     """Goal: `directory: null` asks upstream nothing and keeps no names. Method: an address where nobody listens."""
-    async with running(configured(tmp_path, "http://127.0.0.1:1", "directory: null")) as enrichment:
-        await enrichment.ready()
-        assert enrichment.jobs.keys() == {"rules state"}
-        assert [type(one).__name__ for one in enrichment.enrichers] == ["Networks", "RuleEngine"]
+    async with running(configured(tmp_path, "http://127.0.0.1:1", "directory: null")) as made:
+        await made.ready()
+        assert [names.refresh for names in made.names] == [None]
+        assert [type(one).__name__ for one in made.enrichment.enrichers] == ["Networks", "RuleEngine"]
     assert [path.name for path in tmp_path.iterdir()] == ["rules.state"]  # noqa: ASYNC240 - nothing else runs here
 
 
@@ -194,13 +207,13 @@ async def test_what_events_tell_survives_too(tmp_path: Path) -> None:
     telling = envelope(
         1, source=ACME, targets=[Target("tunnel", "t_1", "Data centre")], actor=Actor(ip="203.0.113.9"), labels={}
     )
-    async with running(config) as enrichment:
-        for enricher in enrichment.enrichers:
+    async with running(config) as made:
+        for enricher in made.enrichment.enrichers:
             enricher.enrich(telling)
     assert telling.labels == {"ip_scope": "documentation", "network": "corp"}
     later = envelope(2, source=ACME, targets=[Target("tunnel", "t_1")])
-    async with running(config) as enrichment:
-        for enricher in enrichment.enrichers:
+    async with running(config) as made:
+        for enricher in made.enrichment.enrichers:
             enricher.enrich(later)
     assert later.targets == [Target("tunnel", "t_1", "Data centre")]
 
@@ -208,12 +221,12 @@ async def test_what_events_tell_survives_too(tmp_path: Path) -> None:
 async def test_missing_names_are_a_metric(tmp_path: Path) -> None:
     """Goal: what went out without a name is counted by kind. Method: two events of an unknown project and key, then the end of the jobs."""
     telemetry = Telemetry()
-    async with running(configured(tmp_path, "http://127.0.0.1:1", "directory: {warmup: 1ms}"), telemetry) as enrichment:
+    async with running(configured(tmp_path, "http://127.0.0.1:1", "directory: {warmup: 1ms}"), telemetry) as made:
         for number in range(2):
             one = envelope(
                 number, source=ACME, targets=[Target("project", "p")], actor=Actor(api_key_id="k"), project=None
             )
-            for enricher in enrichment.enrichers:
+            for enricher in made.enrichment.enrichers:
                 enricher.enrich(one)
     assert samples(telemetry, "streamer_names_missing_total") == {"project": 2, "api_key": 2}
 

@@ -11,7 +11,7 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
 from streamer.enrich.geo import NOWHERE, Geography, read_record
-from streamer.enrichment.geoip import GeoipFile
+from streamer.enrichment.geoip import GeoipFile, watch
 from streamer.errors import RetryableError
 from streamer.model import Actor, Geo
 from streamer.stop import Stop
@@ -106,7 +106,7 @@ async def test_a_replaced_file_is_read_again(tmp_path: Path) -> None:
             return (geo is not None and geo.country == "IS") or self.looks > 50 or await stop.sleep(0.001)
 
     until = Until()
-    await file.watch(until)
+    await watch(lambda: file, until)
     assert located(geography, "1.2.3.4") == Geo(country="IS", city="Reykjavík")
     assert until.looks == 2, "an unchanged file is not read again"
 
@@ -138,7 +138,7 @@ async def test_a_broken_replacement_leaves_the_former_file_in_use(tmp_path: Path
                     path.write_bytes(whole)
             return self.step == 6
 
-    await file.watch(Script())
+    await watch(lambda: file, Script())
     failed = GeoipFile(tmp_path / "none.mmdb", geography, telemetry)
     with pytest.raises(RetryableError, match="cannot read .*none.mmdb: No such file or directory; put a MaxMind file"):
         await failed.read()

@@ -77,6 +77,6 @@ class History:
         before, now = self._rows[0], totals(self._telemetry.status, self._telemetry.clock())
         seconds = max(now.at - before.at, 1.0)
         return (
-            {key: (count - before.listings.get(key, 0)) / seconds for key, count in now.listings.items()},
-            {name: (count - before.sinks.get(name, 0)) / seconds for name, count in now.sinks.items()},
+            {key: max(count - before.listings.get(key, 0), 0) / seconds for key, count in now.listings.items()},
+            {name: max(count - before.sinks.get(name, 0), 0) / seconds for name, count in now.sinks.items()},
         )

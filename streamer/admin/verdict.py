@@ -28,6 +28,9 @@ def trouble(rows: dict[str, Any]) -> list[str]:
     ]
     if rows.get("journal", {}).get("full"):
         found.append("the journal is full: intake waits")
+    refused = rows.get("configuration", {}).get("refused")
+    if refused:
+        found.append(f"the configuration file was refused, the one before stays in force: {'; '.join(refused)}")
     return found
 
 

@@ -2,11 +2,8 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel
-
-from streamer.config import Config, one_secret
+from streamer.config import Config, named_files, one_secret
 from streamer.decode import decode_event, to_envelope
 from streamer.enrich.rules import RuleSet, load_rules
 from streamer.errors import ConfigError, StreamerError
@@ -64,24 +61,17 @@ async def check_offline(config: Config) -> list[str]:
             problems.append(f"sinks.{name}: {error}")
     # Some adapters read a file only when they connect.
     told = "\n".join(problems)
-    return problems + [problem for path, problem in _unreadable(config, "") if str(path) not in told]
+    return problems + [problem for path, problem in _unreadable(config) if str(path) not in told]
 
 
-def _unreadable(options: Any, where: str) -> Iterator[tuple[Path, str]]:
-    """Every file below `options` that is named and cannot be read, and a sentence about it."""
-    if isinstance(options, BaseModel):
-        parts = [(name, getattr(options, name)) for name in type(options).model_fields]
-    else:
-        parts = list(options.items()) if isinstance(options, dict) else []
-    for name, value in parts:
-        place = f"{where}.{name}".removeprefix(".")
-        if isinstance(value, Path) and (name.endswith("_file") or where.endswith("_files")):
-            try:
-                value.open("rb").close()
-            except OSError as error:
-                reason = (error.strerror or "error").lower()
-                yield value, f"{place}: cannot read {value}: {reason}; put the file there"
-        yield from _unreadable(value, place)
+def _unreadable(config: Config) -> Iterator[tuple[Path, str]]:
+    """Every file that is named and cannot be read, and a sentence about it."""
+    for place, path in named_files(config):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            reason = (error.strerror or "error").lower()
+            yield path, f"{place}: cannot read {path}: {reason}; put the file there"
 
 
 def _placed(name: str, problem: str) -> str:

@@ -27,7 +27,7 @@ def run(
 
     loaded = _load(config)
     try:
-        outcome = _run(loaded, once=once)
+        outcome = _run(loaded, config, once=once)
     except ConfigError as error:
         # What else an operator has to mend before it can start.
         raise ConfigError(*dict.fromkeys([*error.problems, *asyncio.run(_check_all(loaded, online=False))])) from error
@@ -49,10 +49,22 @@ def _load(path: Path) -> "Config":
     return config
 
 
-def _run(config: "Config", *, once: bool) -> "Outcome":
+def _reread(path: Path) -> "Config":
+    """As `check` looks at it; ConfigError holds every mistake."""
+    from streamer.errors import ConfigError
+
+    config = _load(path)
+    problems = asyncio.run(_check_all(config, online=False))
+    if problems:
+        raise ConfigError(*problems)
+    return config
+
+
+def _run(config: "Config", path: Path, *, once: bool) -> "Outcome":
     from streamer import logs
     from streamer.app import run as run_app
     from streamer.cli.progress import shown
+    from streamer.reload import Reloading
     from streamer.stop import Stop
     from streamer.telemetry import Telemetry
 
@@ -64,8 +76,9 @@ def _run(config: "Config", *, once: bool) -> "Outcome":
 
     async def main() -> "Outcome":
         stop = Stop()
+        reloading = None if once else Reloading(path, lambda: _reread(path), telemetry, stop)
         async with shown(telemetry.status, stop):
-            return await run_app(config, telemetry, stop, once=once)
+            return await run_app(config, telemetry, stop, once=once, reloading=reloading)
 
     with asyncio.Runner(loop_factory=_event_loop()) as runner:
         return runner.run(main())

@@ -1,5 +1,6 @@
 """What an operator configures: the model of the file, the kinds of values in it, and how it is read and shown."""
 
+from streamer.config.files import Stamp, content_mark, named_files, stamps
 from streamer.config.options import (
     AdminOptions,
     BatchOptions,
@@ -55,14 +56,17 @@ __all__ = [
     "Secret",
     "SinkOptions",
     "SourceOptions",
+    "Stamp",
     "Strict",
     "Url",
     "Wait",
     "Where",
     "config_model",
+    "content_mark",
     "effective",
     "judge",
     "load",
+    "named_files",
     "one_secret",
     "organizations_of",
     "parse",
@@ -72,4 +76,5 @@ __all__ = [
     "show_duration",
     "show_moment",
     "show_size",
+    "stamps",
 ]

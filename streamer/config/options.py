@@ -219,6 +219,14 @@ class JournalOptions(Strict):
     """How far back replay reaches once everything is delivered."""
 
 
+class ReloadOptions(Strict):
+    """A configuration that changes is taken while the daemon runs."""
+
+    watch: Duration | None = 5.0
+    """How often this file and the files that it names are looked at, symbolic links followed; a change is taken at the second look that
+    finds it. null: only SIGHUP makes it look."""
+
+
 class Config(Strict):
     """The whole file; `sources` and `sinks` hold the adapters' own option models."""
 
@@ -228,6 +236,8 @@ class Config(Strict):
     """Metrics, health, status page; null: off."""
     log: LogOptions = LogOptions()
     """The log, on stderr."""
+    reload: ReloadOptions = ReloadOptions()
+    """What is done about changes of this file."""
     sources: dict[str, SourceOptions]
     enrich: EnrichOptions = EnrichOptions()
     """What is added to events."""

@@ -104,7 +104,7 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     context = error.get("ctx", {})
     match kind:
         case "extra_forbidden":
-            near = difflib.get_close_matches(last, sorted(_known_keys(model)), 1)
+            near = difflib.get_close_matches(last, sorted(_known_keys(model) - {last}), 1)
             return f"unknown key; did you mean {near[0]}?" if near else "unknown key; remove it"
         case "missing":
             return "is missing; add it"

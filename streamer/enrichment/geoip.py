@@ -36,14 +36,13 @@ class GeoipFile:
         self._geography.use(_finder(reader))
         self._telemetry.geoip_read(float(reader.metadata().build_epoch))
 
-    async def watch(self, stop: Stop, every_s: float = LOOK_EVERY_S) -> None:
-        """Until stop: a file that was replaced is read; one that cannot be read leaves the former one in use."""
-        while not await stop.sleep(every_s):
-            try:
-                if await to_thread(self._stamp_now) != self._stamp:
-                    await self.read()
-            except (ConfigError, RetryableError) as error:
-                self._telemetry.geoip_failing(str(error))
+    async def look(self) -> None:
+        """A file that was replaced is read; one that cannot be read leaves the former one in use."""
+        try:
+            if await to_thread(self._stamp_now) != self._stamp:
+                await self.read()
+        except (ConfigError, RetryableError) as error:
+            self._telemetry.geoip_failing(str(error))
 
     def _stamp_now(self) -> Stamp:
         try:
@@ -71,6 +70,13 @@ class GeoipFile:
             raise RetryableError(self._unreadable(error.strerror)) from None
         except (maxminddb.InvalidDatabaseError, ValueError, LookupError, TypeError):
             raise RetryableError(self._unreadable("it is no whole MaxMind file")) from None
+
+
+async def watch(file: Callable[[], GeoipFile | None], stop: Stop, every_s: float = LOOK_EVERY_S) -> None:
+    """Look at the file that is in use, until stop."""
+    while not await stop.sleep(every_s):
+        if (used := file()) is not None:
+            await used.look()
 
 
 def _finder(reader: "Reader") -> Callable[[str], Any]:

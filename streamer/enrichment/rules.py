@@ -32,6 +32,12 @@ class KeptRules:
         for sentence in self.engine.restore(state):
             self._telemetry.rules_state_lost(sentence)
 
+    def use(self, engine: RuleEngine) -> None:
+        """Another engine, which remembers what this one has learned of the rules that they share."""
+        for sentence in engine.restore(self.engine.dump()):
+            self._telemetry.rules_state_lost(sentence)
+        self.engine = engine
+
     async def keep(self, stop: Stop) -> None:
         while not await stop.sleep(SAVE_EVERY_S):
             await self.save()

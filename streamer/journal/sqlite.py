@@ -185,7 +185,7 @@ class SqliteJournal:
 
     def __init__(self, folder: Path, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
         self.path = folder / FILE
-        self._max_bytes, self._clock = max_bytes, clock
+        self.max_bytes, self._clock = max_bytes, clock
         self._lock_fd = _lock(_created(folder))
         try:
             self._db = connect(folder)
@@ -262,13 +262,13 @@ class SqliteJournal:
         needed = sum(len(e.line) for e in entries)
         if (
             entries
-            and self._used_bytes() + needed > self._max_bytes
-            and self._used_bytes(settled=True) + needed > self._max_bytes
+            and self._used_bytes() + needed > self.max_bytes
+            and self._used_bytes(settled=True) + needed > self.max_bytes
             # An empty journal takes whatever comes: no sink could make more room, and waiting would never end.
             and self._one("SELECT count(*) FROM blocks")
         ):
             raise RetryableError(
-                f"journal full: {self.path} holds {self._used_bytes() >> 20} MiB of {self._max_bytes >> 20} MiB; "
+                f"journal full: {self.path} holds {self._used_bytes() >> 20} MiB of {self.max_bytes >> 20} MiB; "
                 "mend the sink that is behind or raise journal.max_size"
             )
         with _transaction(self._db):

@@ -1,6 +1,7 @@
 """Every metric: its name from a closed list, what it means, its labels."""
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Literal, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -47,31 +48,43 @@ Metric = Literal[
     "streamer_directory_unsaved",
     "streamer_names_missing_total",
     "streamer_geoip_built_seconds",
+    "streamer_config_taken_seconds",
+    "streamer_config_refused",
+    "streamer_config_reloads_total",
 ]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+
+
+T = TypeVar("T", Counter, Gauge, Histogram)
 
 
 class Metrics:
     """The instruments, on a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._labelled: list[tuple[tuple[str, ...], Counter | Gauge | Histogram]] = []
+
         def counter(name: Metric, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+            return self._noted(labels, Counter(name, text, labels, registry=registry))
 
         def gauge(name: Metric, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, labels, registry=registry)
+            return self._noted(labels, Gauge(name, text, labels, registry=registry))
+
+        def histogram(
+            name: Metric, text: str, *labels: str, buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS
+        ) -> Histogram:
+            return self._noted(labels, Histogram(name, text, labels, buckets=buckets, registry=registry))
 
         build = gauge("streamer_build_info", "Always 1; the version is a label", "version")
         build.labels(__version__).set(1)
         at = ("source", "listing")
         self.received = counter("streamer_events_received_total", "Events appended to the journal", *at)
         self.late = counter("streamer_events_late_total", "Events found by a recheck, after their time was walked", *at)
-        self.lateness = Histogram(
+        self.lateness = histogram(
             "streamer_event_lateness_seconds",
             "First seen minus effective_at, for events seen while live",
-            at,
+            *at,
             buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400, 172800),
-            registry=registry,
         )
         self.quiet = gauge("streamer_source_quiet_seconds", "Time since the newest event", *at)
         self.usual_gap = gauge(
@@ -100,11 +113,8 @@ class Metrics:
         self.requests = counter(
             "streamer_api_requests_total", "Requests by status; `error`: no answer", "source", "status"
         )
-        self.request_seconds = Histogram(
-            "streamer_api_request_seconds",
-            "Duration of a request to the upstream API",
-            ("source",),
-            registry=registry,
+        self.request_seconds = histogram(
+            "streamer_api_request_seconds", "Duration of a request to the upstream API", "source"
         )
         self.anomalies = counter(
             "streamer_api_anomalies_total", "Answers that contradict the API's contract", "source", "kind"
@@ -123,9 +133,7 @@ class Metrics:
         )
         self.sink_held = gauge("streamer_sink_held", "1 while an operator has to act on this sink", "sink")
         self.retries = counter("streamer_sink_retries_total", "Writes that have to be tried again", "sink")
-        self.write_seconds = Histogram(
-            "streamer_sink_write_seconds", "Duration of a write that succeeded", ("sink",), registry=registry
-        )
+        self.write_seconds = histogram("streamer_sink_write_seconds", "Duration of a write that succeeded", "sink")
         self.set_aside = counter(
             "streamer_sink_set_aside_total", "Records that the sink took and did not store as asked", "sink"
         )
@@ -150,3 +158,27 @@ class Metrics:
             "streamer_names_missing_total", "Things in events whose name was not known in time", "kind"
         )
         self.geoip_built = gauge("streamer_geoip_built_seconds", "Unix time at which the geography file was built")
+        self.config_taken = gauge(
+            "streamer_config_taken_seconds", "Unix time since which the configuration in force is in force"
+        )
+        self.config_refused = gauge(
+            "streamer_config_refused",
+            "1 while the configuration file as it is now was refused and the one before stays in force",
+        )
+        self.config_reloads = counter(
+            "streamer_config_reloads_total",
+            "Times that the configuration was read again: taken, unchanged or refused",
+            "result",
+        )
+        for result in ("taken", "unchanged", "refused"):
+            self.config_reloads.labels(result)
+
+    def _noted(self, labels: tuple[str, ...], instrument: T) -> T:
+        self._labelled.append((labels, instrument))
+        return instrument
+
+    def forget(self, **labels: str) -> None:
+        """Everything that is said of a source, a listing, a sink that is not there any more."""
+        for names, instrument in self._labelled:
+            if labels.keys() <= set(names):
+                instrument.remove_by_labels(labels)

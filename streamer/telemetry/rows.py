@@ -107,6 +107,15 @@ class JournalStatus:
 
 
 @dataclass
+class ConfigurationStatus:
+    taken_at: float = 0.0
+    """Unix seconds since which the one in force is in force."""
+    refused: list[str] = field(default_factory=list)
+    """Why the file as it is now is not taken, a sentence each; empty: it is in force."""
+    refused_at: float = 0.0
+
+
+@dataclass
 class Status:
     """What `/status` answers."""
 
@@ -116,6 +125,7 @@ class Status:
     sinks: dict[str, SinkStatus] = field(default_factory=dict)
     directories: dict[str, DirectoryStatus] = field(default_factory=dict)
     journal: JournalStatus = field(default_factory=JournalStatus)
+    configuration: ConfigurationStatus = field(default_factory=ConfigurationStatus)
     severities: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
     """Events seen since the start."""
 
@@ -129,5 +139,6 @@ class Status:
             "sinks": [asdict(row) for row in self.sinks.values()],
             "directories": [asdict(row) for row in self.directories.values()],
             "journal": asdict(self.journal),
+            "configuration": asdict(self.configuration),
             "severities": dict(self.severities),
         }

@@ -6,7 +6,7 @@ Never a payload, never a secret. The same methods keep the rows that `/status` a
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import structlog
@@ -58,13 +58,24 @@ class Telemetry:
     # --- listings ----------------------------------------------------------------------------------------------------
 
     def listing_opened(self, source: SourceName, listing: Listing, poll_interval: float) -> ListingStatus:
-        row = ListingStatus(source, listing, poll_interval=poll_interval, since=self.clock())
-        self.status.listings[(source, listing)] = row
+        """The row goes on where it was when a source is opened anew."""
+        row = self.status.listings.setdefault((source, listing), ListingStatus(source, listing, since=self.clock()))
+        row.poll_interval, row.state, row.error = poll_interval, "starting", None
         self.metrics.source_held.labels(source, listing).set(0)
         self.metrics.unverified.labels(source, listing).set(0)
         self.metrics.received.labels(source, listing)
         self.metrics.late.labels(source, listing)
         return row
+
+    def source_closed(self, source: str, kept: Sequence[str] = ()) -> None:
+        """It is not configured any more, or only these listings of it are."""
+        for key in [key for key in self.status.listings if key[0] == source and key[1] not in kept]:
+            self.journal_full(self.status.listings.pop(key), False)
+            self._seen_live.pop(key, None)
+            self.metrics.forget(source=key[0], listing=key[1])
+        if not kept:
+            self.status.directories.pop(source, None)
+            self.metrics.forget(source=source)
 
     def _listing_state(self, row: ListingStatus, state: ListingState, error: str | None) -> bool:
         """True when the state changed: then, and only then, a line is logged."""
@@ -204,8 +215,9 @@ class Telemetry:
     # --- sinks -------------------------------------------------------------------------------------------------------
 
     def sink_opened(self, sink: SinkName, kind: str, acked: int) -> SinkStatus:
-        row = SinkStatus(sink, kind, acked=acked, since=self.clock())
-        self.status.sinks[sink] = row
+        """As `listing_opened`."""
+        row = self.status.sinks.setdefault(sink, SinkStatus(sink, since=self.clock()))
+        row.type, row.acked, row.state, row.error = kind, acked, "starting", None
         self.metrics.sink_held.labels(sink).set(0)
         for metric in (
             self.metrics.delivered,
@@ -216,6 +228,11 @@ class Telemetry:
         ):
             metric.labels(sink)
         return row
+
+    def sink_closed(self, sink: SinkName) -> None:
+        """It is not configured any more."""
+        self.status.sinks.pop(sink, None)
+        self.metrics.forget(sink=sink)
 
     def _sink_state(self, row: SinkStatus, state: SinkState, error: str | None) -> bool:
         changed = row.state != state or (state == "held" and _told(row.error) != _told(error))
@@ -388,14 +405,43 @@ class Telemetry:
     def retention_failing(self, error: str) -> None:
         self.log.warning("pruning failed, will retry", error=error)
 
+    def configuration_taken(self, changes: Sequence[str]) -> None:
+        """`changes`: in words; none of them: it is what it was."""
+        row = self.status.configuration
+        if changes:
+            row.taken_at = self.clock()
+            self.metrics.config_taken.set(row.taken_at)
+            self.log.info("configuration taken", changes=list(changes))
+        elif row.refused:
+            self.log.info("the configuration file is again what is in force")
+        self.metrics.config_reloads.labels("taken" if changes else "unchanged").inc()
+        row.refused, row.refused_at = [], 0.0
+        self.metrics.config_refused.set(0)
+
+    def configuration_refused(self, problems: Sequence[str]) -> None:
+        row = self.status.configuration
+        self.metrics.config_reloads.labels("refused").inc()
+        self.metrics.config_refused.set(1)
+        if row.refused != list(problems):
+            row.refused, row.refused_at = list(problems), self.clock()
+            self.log.error("configuration refused, the one before stays in force", problems=row.refused)
+
+    def part_held(self, name: str, error: str) -> None:
+        """Something that a new configuration asks for cannot be opened."""
+        self.log.error("cannot be opened, will retry", part=name, error=error)
+
     def started(self, sources: int, sinks: int) -> None:
+        self.status.configuration.taken_at = self.clock()
+        self.metrics.config_taken.set(self.status.configuration.taken_at)
         self.log.info("started", version=__version__, sources=sources, sinks=sinks)
 
     def stopping(self, reason: str) -> None:
         self.log.info("stopping", reason=reason)
 
     def hangup(self) -> None:
-        self.log.info("SIGHUP: a file that was moved away is opened anew with the next event")
+        self.log.info(
+            "SIGHUP: the configuration is read again; a file that was moved away is opened anew with the next event"
+        )
 
     def still_running(self, names: list[str], seconds: float) -> None:
         self.log.warning("cancelled at the stop deadline", still_running=names, after_s=seconds)

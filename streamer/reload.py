@@ -1,0 +1,90 @@
+"""The configuration while the daemon runs: when it is read again, what of it cannot be taken, and who takes the rest."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from streamer.config import Config, Stamp, named_files, stamps
+from streamer.errors import ConfigError
+from streamer.stop import Stop
+from streamer.telemetry import Telemetry
+
+REFUSED_AGAIN_S = 60.0
+"""A file that was refused is read again so often: what was wrong may have been something else than the file."""
+
+FOLLOWED = frozenset({"api_key_file"})
+"""Of sources: the adapter itself reads it whenever it changes, so nothing has to be opened anew."""
+
+Reread = Callable[[], Config]
+"""Read and check the configuration as at the start; ConfigError holds every mistake. Takes a moment: called on a thread."""
+Take = Callable[[Config], Awaitable[list[str]]]
+"""Make it the one in force; what changes, in words. ConfigError leaves everything as it was."""
+
+
+def _watched(path: Path, config: Config) -> list[Path]:
+    """The file itself, and those that are read when something is opened."""
+    named = [file for place, file in named_files(config) if place.rpartition(".")[2] not in FOLLOWED]
+    return [path, *named, *filter(None, [config.enrich.rules])]
+
+
+def refusals(before: Config, after: Config) -> list[str]:
+    """Why `after` cannot be taken without a restart, a sentence each."""
+    found = []
+    if before.state != after.state:
+        found.append(
+            f"state: cannot change from {before.state} to {after.state} while the daemon runs; "
+            "stop it, move the folder if it shall go on where it was, and start it"
+        )
+    return found
+
+
+class Reloading:
+    """The job that looks, and reads."""
+
+    def __init__(self, path: Path, reread: Reread, telemetry: Telemetry, stop: Stop) -> None:
+        self._path, self._reread, self._telemetry, self._stop = path, reread, telemetry, stop
+        self._turn = stop.part()
+
+    def ask(self) -> None:
+        """Now, whether anything changed or not (SIGHUP)."""
+        self._turn.set()
+
+    async def run(self, config: Callable[[], Config], take: Take) -> None:
+        """Until stop. `config`: the one in force."""
+        read = seen = await self._look(config())
+        refused_for_s = 0.0
+        while True:
+            every = config().reload.watch
+            asked = await self._asked(every)
+            if self._stop.is_set():
+                return
+            now = await self._look(config())
+            # A file that is being written is left alone until two looks agree.
+            changed, seen = now != read and now == seen, now
+            refused_for_s = refused_for_s + (every or 0.0) if self._telemetry.status.configuration.refused else 0.0
+            if asked or changed or refused_for_s >= REFUSED_AGAIN_S:
+                await self._read(config(), take)
+                # What changed since the look before the reading, and files that were not looked at, are for the next turn.
+                read, refused_for_s = {path: now.get(path) for path in _watched(self._path, config())}, 0.0
+
+    async def _asked(self, every_s: float | None) -> bool:
+        """Waits for the next turn."""
+        if every_s is None:
+            await self._turn.wait()
+        asked = await self._turn.sleep(every_s or 0.0)
+        if asked and not self._stop.is_set():
+            self._turn = self._stop.part()
+        return asked
+
+    async def _look(self, config: Config) -> dict[Path, Stamp | None]:
+        return await asyncio.to_thread(stamps, _watched(self._path, config))
+
+    async def _read(self, before: Config, take: Take) -> None:
+        try:
+            after = await asyncio.to_thread(self._reread)
+            problems = refusals(before, after)
+            if problems:
+                raise ConfigError(*problems)
+            self._telemetry.configuration_taken(await take(after))
+        except ConfigError as error:
+            self._telemetry.configuration_refused(error.problems)
