@@ -6,9 +6,11 @@ READY := $(VENV)/.ready
 PUBLISH ?= .venv-publish
 PUBLISH_READY := $(PUBLISH)/.ready
 FOR ?= 30s
+TARGET ?= all
+MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration lint format bench drift events reference docs dist sbom lock clean
+.PHONY: help demo test integration lint format bench drift events reference fuzz docs dist sbom lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -28,6 +30,13 @@ test: $(READY) ## all tests that need nothing but this folder
 integration: $(READY) ## the tests against real servers, which they provision and start themselves
 	tests/integration/provision.sh
 	$(BIN)/python -m pytest -m integration --timeout 900
+
+fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing: TARGET=all (or one of tests/fuzz/corpus), MINUTES=60 for all together
+	$(BIN)/python -m tests.fuzz $(TARGET) $(MINUTES)
+
+$(VENV)/.fuzz: requirements/fuzz.txt $(READY)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/fuzz.txt
+	@touch $@
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -80,6 +89,8 @@ lock: $(READY) ## pin the dependencies anew, with hashes
 	  --no-annotate pyproject.toml --all-extras --output-file requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate --group docs --group dist --output-file requirements/publish.txt
+	for group in fuzz mutation; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --group $$group --output-file requirements/$$group.txt; done
 
 clean: ## all that was made here
 	rm -rf $(VENV) $(PUBLISH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build site

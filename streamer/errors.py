@@ -3,6 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that msgspec raises for bytes that are no JSON of the wanted form: text that is not UTF-8 and too deep a nesting have
+exceptions of their own."""
+
 
 class StreamerError(Exception):
     """One sentence for a human: the thing, its place, the mend."""

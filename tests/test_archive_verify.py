@@ -152,6 +152,15 @@ def test_an_edited_manifest_is_altered_and_its_signature_bad(desk: Desk) -> None
     assert found(verify(str(desk.root))) == {("altered", name)}
 
 
+@pytest.mark.parametrize("damage", [b"\xff", b"[" * 2000])
+def test_a_manifest_that_is_no_text_any_more_is_altered(desk: Desk, damage: bytes) -> None:
+    """Goal: damage that no JSON reader takes is a finding and no crash. Method: a byte that is not UTF-8 within a text, and brackets without end."""
+    name = desk.manifests()[2]
+    text = (desk.root / name).read_bytes()
+    (desk.root / name).write_bytes(text.replace(b"streamer.", damage, 1))
+    assert ("altered", name) in found(verified(desk))
+
+
 def test_the_newest_manifest_edited_is_altered(desk: Desk) -> None:
     """Goal: an edit at the chain's end is found too, also without a key. Method: the last manifest's count."""
     name = desk.manifests()[-1]

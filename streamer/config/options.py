@@ -5,6 +5,7 @@ Options that belong to one source or sink live beside it; `config_model` is told
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import GenericAlias
@@ -269,12 +270,19 @@ class Config(Strict):
 
 def config_model(sources: Mapping[str, type[SourceOptions]], sinks: Mapping[str, type[SinkOptions]]) -> type[Config]:
     """Config with the options of the adapters that exist, told apart by `type`."""
+    return _config_model(tuple(sources.items()), tuple(sinks.items()))
+
+
+@cache  # making it takes longer than all the rest of reading a configuration
+def _config_model(
+    sources: tuple[tuple[str, type[SourceOptions]], ...], sinks: tuple[tuple[str, type[SinkOptions]], ...]
+) -> type[Config]:
     return create_model(
         "Config",
         __base__=Config,
         __doc__="openai-audit-streamer configuration",
-        sources=(_tagged(sources, SourceOptions), ...),
-        sinks=(_tagged(sinks, SinkOptions), ...),
+        sources=(_tagged(dict(sources), SourceOptions), ...),
+        sinks=(_tagged(dict(sinks), SinkOptions), ...),
     )
 
 

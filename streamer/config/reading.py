@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NewType
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamer.config.options import Config, SinkOptions, SourceOptions, config_model
+from streamer.document import compose, plain, value_of
 from streamer.errors import ConfigError
 
 Path_ = tuple[str | int, ...]
@@ -30,8 +32,7 @@ class _Reader:
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env, self.places, self.problems = env, Places({}), list[Problem]()
         self.unresolved = set[Path_]()
-        """Where a variable that is not set leaves no value."""
-        self._loader = yaml.SafeLoader("")
+        """Where there is no value: a variable that is not set, a text that is no value."""
 
     def read(self, node: yaml.Node, path: Path_ = ()) -> Any:
         self.places.setdefault(path, node.start_mark.line + 1)
@@ -45,6 +46,9 @@ class _Reader:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, line = str(key_node.value), key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append((line, f"{show_path(path)}: a key must be plain text; write it as one word"))
+                continue
             if key in result:
                 self.problems.append((line, f"{show_path((*path, key))} is there twice; keep one"))
             self.places[(*path, key)] = line
@@ -52,11 +56,15 @@ class _Reader:
         return result
 
     def _scalar(self, node: yaml.Node, path: Path_) -> Any:
-        if "${" not in node.value:
-            # Times stay text, so that they are read in one place and with their zone.
-            return node.value if node.tag.endswith(":timestamp") else self._loader.construct_object(node)
-        text = _REFERENCE.sub(lambda m: self._lookup(m, path), node.value)
-        return yaml.safe_load(text) if getattr(node, "style", None) is None and text else text
+        try:
+            if "${" not in node.value:
+                return value_of(node)
+            text = _REFERENCE.sub(lambda m: self._lookup(m, path), node.value)
+            return plain(text) if getattr(node, "style", None) is None and text else text
+        except ValueError as error:
+            self.problems.append((self.places[path], f"{show_path(path)}: {error}"))
+            self.unresolved.add(path)
+            return None
 
     def _lookup(self, match: re.Match[str], path: Path_) -> str:
         name, default = match[1], match[3]
@@ -89,10 +97,14 @@ def _overrides(env: Mapping[str, str], data: dict[str, Any], places: Places) -> 
                 break
         else:
             key = next((k for k in node if k.lower().replace("-", "_") == leaf), leaf)
-            node[key] = yaml.safe_load(value) if value else value
             places[(*path, key)] = name
+            try:
+                node[key] = plain(value) if value else value
+            except ValueError as error:
+                yield name, f"{show_path((*path, key))}: {error}"
 
 
+@cache
 def _known_keys(model: type[BaseModel]) -> set[str]:
     schema = model.model_json_schema()
     return {key for part in (schema, *schema.get("$defs", {}).values()) for key in part.get("properties", {})}
@@ -220,14 +232,7 @@ def judge(
 
     ConfigError for a text that is no YAML mapping.
     """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        line = mark.line if mark else 0
-        mend = "put quotes around ${…}" if "${" in "".join(text.splitlines()[line : line + 1]) else "mend the line"
-        raise ConfigError(f"{name}:{line + 1}: not YAML: {what}; {mend}") from None
+    node = compose(text, name)
     reader = _Reader(env)
     data = reader.read(node) if node is not None else {}
     if not isinstance(data, dict):

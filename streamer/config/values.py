@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+LONGEST_DURATION_S = 36_525 * 86_400
+"""Beyond it times leave the calendar."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
 
 
@@ -17,7 +19,10 @@ def parse_duration(value: object) -> float:
     text = str(value).strip()
     if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration; write a number and a unit: 500ms, 10s, 5m, 12h, 30d")
-    return sum(float(n) * _UNITS_S[unit] for n, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", text))
+    seconds = sum(float(n) * _UNITS_S[unit] for n, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", text))
+    if seconds > LONGEST_DURATION_S:
+        raise ValueError("is longer than a hundred years; write less")
+    return seconds
 
 
 def show_duration(seconds: float) -> str:

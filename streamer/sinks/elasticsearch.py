@@ -25,6 +25,7 @@ from streamer.sinks.http import (
     as_json_string,
     authorization,
     open_http,
+    read_json,
     rfc3339,
     secret_at,
 )
@@ -132,10 +133,9 @@ _decode = msgspec.json.Decoder(_Bulk).decode
 def read(answer: Answer, count: int) -> list[_Item]:
     """The items of an answer to that many documents, in their order."""
     _VERDICTS.judge(answer)
-    try:
-        bulk = _decode(answer.body)
-    except msgspec.DecodeError:
-        raise ConfigError(f"{answer.where} does not answer as _bulk does{answer.says()}; check the URL") from None
+    bulk = read_json(answer.body, _decode)
+    if bulk is None:
+        raise ConfigError(f"{answer.where} does not answer as _bulk does{answer.says()}; check the URL")
     items = [next(iter(item.values())) for item in bulk.items if item]
     if len(items) != count:
         raise RetryableError(f"{answer.where} answered for {len(items)} of {count} documents")
@@ -212,12 +212,14 @@ class _About(msgspec.Struct):
     version: _Version
 
 
+_decode_about = msgspec.json.Decoder(_About).decode
+
+
 async def probe_elasticsearch(options: ElasticsearchOptions, context: SinkContext) -> str:
     async with _client(options, context) as http:
         answer = await http.get(options.url + "/")
         _VERDICTS.judge(answer)
-        try:
-            version = msgspec.json.decode(answer.body, type=_About).version
-        except msgspec.DecodeError:
-            raise ConfigError(f"{answer.where} is no Elasticsearch{answer.says()}; check the URL") from None
-        return f"{answer.where} is {version.distribution} {version.number}"
+        about = read_json(answer.body, _decode_about)
+        if about is None:
+            raise ConfigError(f"{answer.where} is no Elasticsearch{answer.says()}; check the URL")
+        return f"{answer.where} is {about.version.distribution} {about.version.number}"

@@ -11,12 +11,12 @@ import re
 import socket
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,7 +24,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from streamer import __version__
 from streamer.config import Duration, FormatName, Secret, SinkOptions, Url, one_secret, show_duration
-from streamer.errors import ConfigError, PermanentError, RetryableError
+from streamer.errors import NOT_JSON, ConfigError, PermanentError, RetryableError
 from streamer.model import EPOCH, Batch, Message, Record
 from streamer.ports import SinkContext
 from streamer.retry import parse_retry_after
@@ -215,6 +215,17 @@ class Answer:
             text = text.replace(secret, "***")
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         return f" ({text[:300]}{'…' if len(text) > 300 else ''})" if text else ""
+
+
+T = TypeVar("T")
+
+
+def read_json(body: bytes, decode: Callable[[bytes], T]) -> T | None:
+    """What a msgspec decoder makes of an answer; None where it is no JSON, or not such."""
+    try:
+        return decode(body)
+    except NOT_JSON:
+        return None
 
 
 Verdict = Literal["success", "retry", "permanent", "config"]

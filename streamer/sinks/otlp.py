@@ -24,6 +24,7 @@ from streamer.sinks.http import (
     authorization,
     check_request,
     open_http,
+    read_json,
     unix_nanos,
 )
 
@@ -114,14 +115,20 @@ class _Response(msgspec.Struct, rename="camel"):
     partial_success: _PartialSuccess | None = None
 
 
+_decode = msgspec.json.Decoder(_Response).decode
+
+
 def rejected(answer: Answer) -> tuple[int, str]:
     """How many log records a success has thrown away, and why. (A body that is no JSON says nothing.)"""
-    try:
-        partial = msgspec.json.decode(answer.body, type=_Response).partial_success
-        count = int(partial.rejected_log_records) if partial else 0
-    except (msgspec.DecodeError, ValueError):
+    response = read_json(answer.body, _decode)
+    partial = response.partial_success if response is not None else None
+    if partial is None:
         return 0, ""
-    return max(count, 0), answer.says(partial.error_message) if partial else ""
+    try:
+        count = int(partial.rejected_log_records)
+    except ValueError:
+        return 0, ""
+    return max(count, 0), answer.says(partial.error_message)
 
 
 class OtlpSink:

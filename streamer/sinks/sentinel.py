@@ -22,6 +22,7 @@ from streamer.sinks.http import (
     Verdicts,
     check_request,
     open_http,
+    read_json,
     secret_at,
     too_large,
 )
@@ -126,6 +127,9 @@ class _Grant(msgspec.Struct):
     expires_in: int = 3600
 
 
+_decode_grant = msgspec.json.Decoder(_Grant).decode
+
+
 class SentinelSink:
     def __init__(self, options: SentinelOptions, secret: Secret, http: Http) -> None:
         self._options, self._secret, self._http = options, secret, http
@@ -168,20 +172,13 @@ class SentinelSink:
         )
         if _TOKEN.verdict(answer.status) != "config":
             _TOKEN.judge(answer)
-            grant = _grant(answer)
+            grant = read_json(answer.body, _decode_grant)
             if grant is not None:
                 self._token = (grant.access_token, time.monotonic() + max(grant.expires_in - _EARLY_S, 0))
                 return grant.access_token
         raise ConfigError(
             f"{answer.where} gave no token: {answer.status}{answer.says()}; check tenant_id, client_id and client_secret"
         )
-
-
-def _grant(answer: Answer) -> _Grant | None:
-    try:
-        return msgspec.json.decode(answer.body, type=_Grant)
-    except msgspec.DecodeError:
-        return None
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from streamer.sinks.http import (
     Verdicts,
     as_json,
     open_http,
+    read_json,
     secret_at,
 )
 
@@ -118,10 +119,7 @@ def read(answer: Answer, events: int) -> dict[str, Any]:
 
 
 def _body(answer: Answer) -> dict[str, Any]:
-    try:
-        said = msgspec.json.decode(answer.body)
-    except msgspec.DecodeError:
-        return {}
+    said = read_json(answer.body, msgspec.json.decode)
     return said if isinstance(said, dict) else {}
 
 

@@ -21,7 +21,7 @@ import msgspec
 from yarl import URL
 
 from streamer import __version__
-from streamer.errors import ConfigError, RetryableError
+from streamer.errors import NOT_JSON, ConfigError, RetryableError
 from streamer.model import SourceName
 from streamer.retry import parse_retry_after
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
@@ -360,7 +360,7 @@ def _stated(head: bytes) -> str | None:
     """What a body states in a place that is made for it: a JSON error, an HTML title."""
     try:
         return _message(msgspec.json.decode(head))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         title = re.search(rb"<title[^>]*>([^<]*)", head, re.IGNORECASE)
         return title[1].decode("utf-8", "replace") if title else None
 

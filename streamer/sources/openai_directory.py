@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from streamer.errors import RetryableError
+from streamer.errors import NOT_JSON, RetryableError
 from streamer.model import SourceName
 from streamer.ports import DirectoryPage, DirectorySource, Sighting
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
@@ -144,11 +144,11 @@ def _read(record: bytes) -> Thing | None:
     """None for what is no object. A field that is not as it should be costs that field."""
     try:
         return _decode(record)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         pass
     try:
         tree = _decode_tree(record)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
     plain = {key: value for key in ("id", "name", "email", "role", "status") if isinstance(value := tree.get(key), str)}
     return msgspec.convert(plain, Thing)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from streamer.errors import NOT_JSON
+
 
 class NotAPage(Exception):  # the client turns it into a verdict, with the request's place
     """The body is not a list of records; the message says what it is instead."""
@@ -97,7 +99,7 @@ def _page(body: _Body, salvaged: bool = False) -> Page:
 def _text(value: bytes) -> str | None:
     try:
         return _decode_text(value) or None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 

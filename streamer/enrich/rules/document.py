@@ -7,14 +7,11 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 
 from streamer.config import parse_duration, show_duration
+from streamer.document import compose, value_of
 from streamer.errors import ConfigError
 
 T = TypeVar("T")
 
-MAX_FILE_CHARACTERS = 1 << 20
-MAX_NODES = 100_000
-"""Aliases unfolded: a small text can stand for a very large one."""
-MAX_DEPTH = 24
 MAX_TEXT = 2000
 
 _Loader: Any = getattr(
@@ -52,60 +49,39 @@ class Node(NamedTuple):
 
 def read_document(text: str, name: str) -> Node:
     """ConfigError where it is no YAML, or too much of it; `name` is what the sentence calls the file."""
-    if len(text) > MAX_FILE_CHARACTERS:
-        raise ConfigError(
-            f"{name}: is longer than {MAX_FILE_CHARACTERS} characters; cut it in parts or leave rules out"
-        )
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {what}; mend the line") from None
+    root = compose(text, name, _Loader)
     if root is None:
         return Node({}, 1, "")
     try:
-        return _Tree().read(root, root.start_mark.line + 1, "", 0)
+        return _read(root, root.start_mark.line + 1, "")
     except Mistake as mistake:
         raise ConfigError(f"{name}:{mistake.line}: {mistake.sentence}") from None
 
 
-class _Tree:
-    def __init__(self) -> None:
-        self._left = MAX_NODES
-        self._scalars = yaml.SafeLoader("")
+def _read(node: yaml.Node, line: int, path: str) -> Node:
+    if isinstance(node, yaml.MappingNode):
+        return Node(_mapping(node, path), line, path)
+    if isinstance(node, yaml.SequenceNode):
+        items = [_read(child, child.start_mark.line + 1, f"{path}[{i}]") for i, child in enumerate(node.value)]
+        return Node(items, line, path)
+    try:
+        return Node(value_of(node), line, path)
+    except ValueError as error:
+        raise Mistake(line, f"{path}: {error}") from None
 
-    def read(self, node: yaml.Node, line: int, path: str, depth: int) -> Node:
-        self._left -= 1
-        if self._left < 0 or depth > MAX_DEPTH:
-            raise Mistake(line, f"{path}: there is too much in here, aliases unfolded; write less, or a named list")
-        if isinstance(node, yaml.MappingNode):
-            return Node(self._mapping(node, path, depth), line, path)
-        if isinstance(node, yaml.SequenceNode):
-            items = [
-                self.read(child, child.start_mark.line + 1, f"{path}[{i}]", depth + 1)
-                for i, child in enumerate(node.value)
-            ]
-            return Node(items, line, path)
-        # Times stay text, so that they are read in one place and with their zone.
-        plain = node.tag.endswith((":timestamp", ":binary"))
-        try:
-            return Node(node.value if plain else self._scalars.construct_object(node), line, path)
-        except (ValueError, yaml.YAMLError):
-            raise Mistake(line, f"{path}: {node.value!r} is no value; put it in quotes") from None
 
-    def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Node]:
-        result: dict[str, Node] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise Mistake(line, f"{path}: a key must be plain text; write it as one word")
-            key = str(key_node.value)
-            inner = f"{path}.{key}" if path else key
-            if key in result:
-                raise Mistake(line, f"{inner} is there twice; keep one")
-            result[key] = self.read(value_node, line, inner, depth + 1)
-        return result
+def _mapping(node: yaml.MappingNode, path: str) -> dict[str, Node]:
+    result: dict[str, Node] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise Mistake(line, f"{path}: a key must be plain text; write it as one word")
+        key = str(key_node.value)
+        inner = f"{path}.{key}" if path else key
+        if key in result:
+            raise Mistake(line, f"{inner} is there twice; keep one")
+        result[key] = _read(value_node, line, inner)
+    return result
 
 
 class Mistakes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from streamer.config import Secret
-from streamer.errors import ConfigError
+from streamer.errors import NOT_JSON, ConfigError
 from streamer.sinks.archive.layout import (
     IDENTITY_KEY,
     LATEST_KEY,
@@ -51,7 +51,7 @@ class Chain:
         text = self._store.create(IDENTITY_KEY, msgspec.json.encode(fresh) + b"\n")
         try:
             identity = msgspec.json.decode(text, type=Identity)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             raise ConfigError(f"archive: {IDENTITY_KEY} is damaged; restore it from a copy") from None
         self.archive = identity.archive
         is_same = archive == identity.archive
@@ -135,5 +135,5 @@ def _not_ours(number: int) -> ConfigError:
 def _decoded(number: int, data: bytes) -> Manifest:
     try:
         return decode_manifest(data)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         raise ConfigError(f"archive: {manifest_key(number)} is damaged; restore it from a copy") from None

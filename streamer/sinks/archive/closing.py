@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from streamer.errors import ConfigError
+from streamer.errors import NOT_JSON, ConfigError
 from streamer.sinks.archive.chain import Chain
 from streamer.sinks.archive.layout import OBJECT_KINDS, Partition, object_key, parse_object_key
 from streamer.sinks.archive.manifest import KIND_OF_OBJECTS, Head, Manifest, ManifestKind, ObjectEntry, link_to
@@ -184,5 +184,5 @@ class Closing:
                 return None
             try:
                 return msgspec.json.decode(path.read_bytes(), type=form)
-            except msgspec.DecodeError:
+            except NOT_JSON:
                 raise ConfigError(f"archive: {path} is damaged; restore the file from a copy") from None

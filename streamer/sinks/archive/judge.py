@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-import msgspec
-
+from streamer.errors import NOT_JSON
 from streamer.sinks.archive.layout import manifest_key
 from streamer.sinks.archive.manifest import Head, Link, Manifest, decode_manifest, digest, head_after
 from streamer.sinks.archive.report import FindingKind
@@ -108,7 +107,7 @@ class ChainJudge:
         name = manifest_key(number)
         try:
             manifest = decode_manifest(data)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             self._add("altered", name, "is no manifest")
             return None
         self.archive = self.archive or manifest.archive

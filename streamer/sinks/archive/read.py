@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 import zstandard
 
-from streamer.errors import ConfigError
+from streamer.errors import NOT_JSON, ConfigError
 from streamer.sinks.archive.layout import ObjectName, parse_object_key
 from streamer.sinks.archive.options import S3Options
 from streamer.sinks.archive.store import Store, make_store
@@ -60,7 +60,7 @@ def _in_range(objects: Iterable[tuple[str, ObjectName, Iterator[bytes]]], low: f
         for line in lines:
             try:
                 facts = _facts(line)
-            except msgspec.DecodeError:
+            except NOT_JSON:
                 raise ConfigError(
                     f"archive: {key} does not hold envelopes; only format: envelope can be replayed"
                 ) from None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamer.errors import ConfigError
+from streamer.errors import NOT_JSON, ConfigError
 from streamer.model import Message
 from streamer.sinks.archive.layout import ObjectKind, Partition
 from streamer.sinks.archive.manifest import Place
@@ -133,7 +133,7 @@ def read_blocks(path: Path, length: int) -> Iterator[Block]:
             line = file.readline(_READ)
             try:
                 head = _decode_head(line)
-            except msgspec.DecodeError:
+            except NOT_JSON:
                 return
             offset = file.tell()
             if not line.endswith(b"\n") or offset + head.size > length:

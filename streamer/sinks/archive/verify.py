@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from streamer.errors import ConfigError
+from streamer.errors import NOT_JSON, ConfigError
 from streamer.sinks.archive.chain import Identity
 from streamer.sinks.archive.judge import ChainJudge
 from streamer.sinks.archive.layout import (
@@ -172,7 +172,7 @@ class _Verification:
             return ""
         try:
             return msgspec.json.decode(data, type=Identity).archive
-        except msgspec.DecodeError:
+        except NOT_JSON:
             self._report.add("altered", IDENTITY_KEY, "cannot be read")
             return ""
 
@@ -184,7 +184,7 @@ class _Verification:
             return None
         try:
             return msgspec.json.decode(data, type=Link)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             self._report.add("altered", LATEST_KEY, "cannot be read")
             return None
 
