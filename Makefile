@@ -10,7 +10,7 @@ TARGET ?= all
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration lint format bench drift events reference fuzz docs dist sbom lock clean
+.PHONY: help demo test integration lint format bench peers drift events reference fuzz docs dist sbom lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ format: $(READY) ## put the code into its form
 
 bench: $(READY) ## the figures of docs/performance.md, as ratios against a baseline in the same run
 	$(BIN)/python -m bench
+
+peers: $(READY) ## the tables of docs/peers.md: this beside HashiCorp Grove, dlt and Benthos, which it fetches
+	$(BIN)/python -m bench.peers $(PEERS)
 
 events: $(READY) ## docs/events.md, from the catalogue
 	$(BIN)/python -m tests.docs_events

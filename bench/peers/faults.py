@@ -197,6 +197,8 @@ def suffer(peer: Peer, child: Child, case: Case) -> str:
     told = [_suffer_once(peer, child, case) for _ in range(case.times)]
     outcomes, statuses, beside = zip(*told, strict=True)
     said = str(sum(outcomes[1:], outcomes[0]))
+    if case.times > 1 and (short := sum(1 for outcome in outcomes if outcome.lost)):
+        said += f", incomplete in {short} of {case.times}"
     if ended := sorted({status for run in statuses for status in run if status > 0}):
         said += f" (exit {', '.join(map(str, ended))})"
     return said + (f"; the file beside it {beside[0]}" if beside[0] else "")
