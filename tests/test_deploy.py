@@ -105,6 +105,7 @@ def test_every_metric_that_matters_is_on_the_dashboard_or_in_an_alert() -> None:
         "streamer_directory_last_success_seconds",  # a failing list is shown
         "streamer_directory_unsaved",  # costs a warm start, and is logged
         "streamer_geoip_built_seconds",  # the age of the operator's own file
+        "streamer_source_key_info",  # which key it is matters while one is rotated
         "streamer_config_taken_seconds",  # the log says what changed, and when
         "streamer_config_reloads_total",  # what needs somebody is the refusal
     }
@@ -123,7 +124,7 @@ def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
         ): f"{rule['alert']}, {rule['labels']['severity']}"
         for rule in RULES
     }
-    assert len(linked) == len(RULES) == 15
+    assert len(linked) == len(RULES) == 16
     assert entries == linked
 
 

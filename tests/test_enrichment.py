@@ -137,6 +137,19 @@ async def test_a_large_company_is_known_completely(tmp_path: Path) -> None:
     assert requests.get("429", 0) < 0.02 * requests["200"], "the pace keeps to what upstream bears"
 
 
+async def test_the_list_of_keys_tells_when_ours_expires(tmp_path: Path) -> None:
+    """Goal: an alarm before the key is dead, by the row of the key that we ask with. Method: the simulator's list, where one of three is ours."""
+    async with simulated(events=10) as simulator:
+        telemetry = Telemetry()
+        async with loaded(configured(tmp_path, simulator.base_url), telemetry):
+            pass
+        (ours,) = [key for key in simulator.directory.company.admin_keys if key.expires_at is not None]
+    assert samples(telemetry, "streamer_source_key_expires_seconds") == {"acme": ours.expires_at}
+    assert telemetry.status.keys[ACME].expires_at == ours.expires_at
+    telemetry.key_in_use(ACME, "another", 2, 2)
+    assert samples(telemetry, "streamer_source_key_expires_seconds") == {}
+
+
 async def test_renamed_and_deleted_things(tmp_path: Path) -> None:
     """Goal: a thing that is renamed between two loads has its new name, a deleted one is still known by its name, after a restart too. Method:
     two daemons one after the other on one state folder."""

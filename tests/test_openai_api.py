@@ -22,6 +22,7 @@ from streamer.errors import ConfigError, RetryableError, StreamerError
 from streamer.model import SourceName
 from streamer.sources import source_options
 from streamer.sources.openai_api import MAX_BODY, AdminApi, ServerClock, clean, open_admin_api, server_says
+from streamer.sources.openai_key import fingerprint, is_shortened
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import NotAPage
 from streamer.telemetry import Telemetry
@@ -489,12 +490,69 @@ async def test_a_401_counts_when_the_key_is_the_same(tmp_path: Path) -> None:
     assert len(upstream.asked) == 3
 
 
+def key_in_use(telemetry: Telemetry) -> tuple[str, str]:
+    """Fingerprint and place, by the metric."""
+    found = [
+        (sample.labels["fingerprint"], sample.labels["place"])
+        for family in telemetry.registry.collect()
+        for sample in family.samples
+        if sample.name == "streamer_source_key_info"
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+async def test_of_two_keys_the_other_is_tried_before_a_401_counts(tmp_path: Path) -> None:
+    """Goal: keys overlap: the first is used while it is good, the other when it is refused, and no request fails or asks twice for a key that was
+    refused; which one is told without telling the key. Method: two lines, of which one after the other is revoked; then both."""
+    file, good, telemetry = tmp_path / "key", {"sk-one", "sk-two"}, Telemetry()
+    file.write_text("sk-one\n\n  sk-two\n")
+
+    def answer(asked: Asked) -> bytes:
+        return GOOD if asked.headers["authorization"].removeprefix("Bearer ") in good else reply(ERROR, 401)
+
+    async with asking(answer, telemetry, api_key_file=file) as (api, upstream):
+        await get(api)
+        assert key_in_use(telemetry) == (fingerprint("sk-one"), "1")
+        good.discard("sk-one")
+        await get(api)
+        await get(api)
+        assert key_in_use(telemetry) == (fingerprint("sk-two"), "2")
+        assert [asked.headers["authorization"][-3:] for asked in upstream.asked] == ["one", "one", "two", "two"]
+        good.clear()
+        with pytest.raises(ConfigError, match=f"401.*put a valid admin key .* in {file}"):
+            await get(api)
+        good.add("sk-one")
+        await get(api)
+        file.write_text("sk-one\n")
+        await get(api)
+        assert telemetry.status.keys["acme"].of == 1
+    assert "sk-" not in repr(telemetry.status.as_dict(0.0))
+    assert fingerprint("sk-one") != fingerprint("sk-two")
+
+
+@pytest.mark.parametrize(
+    ("shown", "ours"),
+    [
+        ("sk-admin-sim***********ted", True),
+        ("sk-admin-sim...ted", True),
+        ("sk-admin-sim***********tid", False),
+        ("sk-admin-***", False),
+        ("", False),
+    ],
+)
+def test_a_key_is_found_among_shortened_ones(shown: str, ours: bool) -> None:
+    """Goal: the row of the key in use, and no other; method: beginnings and ends."""
+    assert is_shortened("sk-admin-simulated", shown) == ours
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         ("", "is empty; write the secret into it"),
         (None, "cannot read .*key"),
-        ("two\nlines", "put the key alone there"),
+        ("one\ntwo\nthree", "3 API keys; put one there, or two while one replaces the other"),
+        ("two words", "put the key alone there"),
         ("schlüssel", "alone"),
     ],
 )

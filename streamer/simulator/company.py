@@ -16,6 +16,7 @@ import orjson
 T = TypeVar("T")
 
 DAY_S = 86_400
+DEFAULT_KEY = "sk-admin-simulated"
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -129,6 +130,7 @@ class AdminKey(msgspec.Struct):
     created_at: int
     redacted_value: str
     actor: orjson.Fragment
+    expires_at: int | None = None
 
 
 class Group(msgspec.Struct):
@@ -404,6 +406,9 @@ def make_company(
                 api_key_actor(key_id, owner.id, owner.email),
             )
         )
+    # The key that our own requests come with is one of them.
+    admin_keys[1].redacted_value = f"{DEFAULT_KEY[:12]}***********{DEFAULT_KEY[-3:]}"
+    admin_keys[1].expires_at = now + 60 * DAY_S
     owner_role, reader_role = roles[0].id, roles[1].id
     return Company(
         hired=len(staff),

@@ -129,6 +129,7 @@ def _admin_key(company: Company, _: Ids, key: AdminKey) -> Tree:
         "created_at": key.created_at,
         "last_used_at": None,
         "redacted_value": key.redacted_value,
+        "expires_at": key.expires_at,
         "owner": owner,
     }
 

@@ -5,10 +5,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from streamer.simulator.answers import SCOPES
+from streamer.simulator.company import DEFAULT_KEY
 from streamer.simulator.faults import parse_fault
 from streamer.simulator.story import Profile
-
-DEFAULT_KEY = "sk-admin-simulated"
 
 
 def _checked_fault(text: str) -> str:

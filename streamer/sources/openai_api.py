@@ -1,7 +1,7 @@
 """One request to OpenAI's Admin API: the key, the limits, a verdict on whatever comes back, and the server's clock.
 
-No retry: a failed request is a verdict, and the loops know what to do with it. The one exception is a 401 after the key's
-file was replaced, which is no failure yet.
+No retry: a failed request is a verdict, and the loops know what to do with it. The one exception is a 401 while there is another
+key, because the file was replaced or holds two: that is no failure yet.
 """
 
 import os
@@ -24,6 +24,7 @@ from streamer import __version__
 from streamer.errors import NOT_JSON, ConfigError, RetryableError
 from streamer.model import SourceName
 from streamer.retry import parse_retry_after
+from streamer.sources.openai_key import fingerprint, is_shortened, keys_in
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import NotAPage
 from streamer.telemetry import Telemetry
@@ -68,6 +69,8 @@ class AdminApi:
     ) -> None:
         self.name, self._options, self._telemetry, self._session = name, options, telemetry, session
         self._secret = options.key(name)
+        self._in_use = ""
+        """The fingerprint of the key that was last taken."""
         self._clock = ServerClock(telemetry.clock)
 
     def now(self) -> float:
@@ -82,15 +85,20 @@ class AdminApi:
         the key needs for it.
         """
         url = URL(f"{self._options.base_url}/{path}?{query}", encoded=True)
-        key = _usable(self._secret.reveal(), where)
+        keys = keys_in(self._secret.reveal(), where)
+        key = self._of_two(keys)
         answer = await self._ask(url, key, where)
         if answer.status == 401:
             # The file may have been replaced a moment ago: read it afresh, whatever its time stamp says.
             self._secret = self._options.key(self.name)
-            renewed = _usable(self._secret.reveal(), where)
-            if renewed != key:
-                key = renewed
-                answer = await self._ask(url, key, where)
+            keys = keys_in(self._secret.reveal(), where)
+            for other in (one for one in keys if one != key):
+                key, answer = other, await self._ask(url, other, where)
+                if answer.status != 401:
+                    break
+        if answer.status == 200:
+            self._in_use = fingerprint(key)
+            self._telemetry.key_in_use(self.name, self._in_use, keys.index(key) + 1, len(keys))
         error = judge(answer, where, self._options, key, self.now(), scope, resumed="&after=" in query)
         if error is not None:
             raise error
@@ -100,6 +108,14 @@ class AdminApi:
             raise RetryableError(
                 f"{where}: the answer is {error}{_quoted(answer.body, key, may_hold_events=True)} ({answer.request}); the request is made again"
             ) from None
+
+    def _of_two(self, keys: list[str]) -> str:
+        """The one that was taken before, as long as it is there."""
+        return next((key for key in keys if fingerprint(key) == self._in_use), keys[0])
+
+    def is_ours(self, shown: str) -> bool:
+        """Whether a list that shortens keys shows the one in use."""
+        return is_shortened(self._of_two(keys_in(self._secret.reveal(), f"sources.{self.name}")), shown)
 
     async def _ask(self, url: URL, key: str, where: str) -> Answer:
         client_request_id = str(uuid.uuid4())
@@ -150,7 +166,7 @@ async def open_admin_api(
         read_bufsize=1 << 20,  # a usual page without pausing the transport
     ) as session:
         api = AdminApi(name, options, telemetry, session)
-        _usable(options.key(name).reveal(), f"sources.{name}")
+        keys_in(options.key(name).reveal(), f"sources.{name}")
         yield api
 
 
@@ -164,15 +180,6 @@ def _tls(name: SourceName, options: OpenAIAuditLogsOptions) -> ssl.SSLContext | 
             f"sources.{name}.ca_file: cannot load {options.ca_file}: {clean(error.strerror or str(error))}; "
             "put PEM certificates there"
         ) from None
-
-
-def _usable(key: str, where: str) -> str:
-    key = key.strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(
-            f"{where}: the API key holds characters that no key has; put the key alone there, on one line"
-        )
-    return key
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------

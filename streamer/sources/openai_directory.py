@@ -75,7 +75,7 @@ async def open_openai_directory(
     from streamer.sources.openai_api import open_admin_api
 
     async with open_admin_api(name, options, telemetry) as api:
-        yield OpenAIDirectory(name, api)
+        yield OpenAIDirectory(name, api, telemetry)
 
 
 class OpenAIDirectory:
@@ -84,8 +84,8 @@ class OpenAIDirectory:
     lists: Sequence[str] = tuple(one.name for one in LISTS.values() if "{project}" not in one.path)
     project_lists: Sequence[str] = tuple(one.name for one in LISTS.values() if "{project}" in one.path)
 
-    def __init__(self, name: SourceName, api: "AdminApi") -> None:
-        self.name, self._api = name, api
+    def __init__(self, name: SourceName, api: "AdminApi", telemetry: Telemetry) -> None:
+        self.name, self._api, self._telemetry = name, api, telemetry
 
     def now(self) -> float:
         return self._api.now()
@@ -97,6 +97,9 @@ class OpenAIDirectory:
         where = f"sources.{self.name} (list {name}{f' of {project}' if project else ''})"
         page, request = await self._api.get(path, query, where, read_page, scope=SCOPE)
         things = [thing for record in page.records if (thing := _read(record)) is not None]
+        for thing in things:
+            if thing.redacted_value and self._api.is_ours(thing.redacted_value):
+                self._telemetry.key_expires(self.name, thing.expires_at)
         following = next_cursor(asked.style, page, things)
         if following is not None and following == cursor:
             raise RetryableError(f"{where}: the cursor leads to where it came from ({request}); the list is read again")
@@ -132,6 +135,10 @@ class Thing(Person, gc=False):
 
     status: str | None = None
     """A project's: `active`, `archived`."""
+    redacted_value: str | None = None
+    """A key's: its beginning and its end."""
+    expires_at: int | None = None
+    """A key's, in Unix seconds; None: never."""
     user: Person | None = None
     owner: Owner | None = None
 

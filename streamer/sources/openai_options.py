@@ -65,9 +65,10 @@ class OpenAIAuditLogsOptions(SourceOptions):
     """The audit log of one OpenAI organization."""
 
     api_key: SecretStr | None = None
-    """An admin key (`sk-admin-…`) with the scope api.audit_logs.read."""
+    """An admin key (`sk-admin-…`) with the scope api.audit_logs.read; or two, one a line, as in the file."""
     api_key_file: Path | None = None
-    """Read again when it changes, so that a key is rotated by replacing the file."""
+    """Read again when it changes, so that a key is rotated by replacing the file. It may hold two keys, one a line: when the API refuses the one in
+    use with 401, the other is tried before that counts."""
     base_url: BaseUrl = "https://api.openai.com/v1"
     """Another one for regional hosts, a proxy, or the simulator."""
     filters: OpenAIFilters = OpenAIFilters()

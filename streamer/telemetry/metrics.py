@@ -23,6 +23,8 @@ Metric = Literal[
     "streamer_source_held",
     "streamer_source_unverified",
     "streamer_source_clock_skew_seconds",
+    "streamer_source_key_info",
+    "streamer_source_key_expires_seconds",
     "streamer_api_requests_total",
     "streamer_api_request_seconds",
     "streamer_api_anomalies_total",
@@ -110,6 +112,18 @@ class Metrics:
             "streamer_source_unverified", "1 while no event has shown that audit logging is enabled", *at
         )
         self.skew = gauge("streamer_source_clock_skew_seconds", "The upstream's clock minus ours", "source")
+        self.key = gauge(
+            "streamer_source_key_info",
+            "Always 1; labels tell which of the configured API keys is in use, by its fingerprint and its place",
+            "source",
+            "fingerprint",
+            "place",
+        )
+        self.key_expires = gauge(
+            "streamer_source_key_expires_seconds",
+            "Unix time at which the API key in use expires, where that is known",
+            "source",
+        )
         self.requests = counter(
             "streamer_api_requests_total", "Requests by status; `error`: no answer", "source", "status"
         )

@@ -98,6 +98,22 @@ class DirectoryStatus:
 
 
 @dataclass
+class KeyStatus:
+    """One row of `/status`: the API key of a source."""
+
+    source: str
+    fingerprint: str
+    """Of the key in use; tells keys apart and leads back to none."""
+    place: int
+    """1 or 2: which of the keys that are configured."""
+    of: int
+    since: float
+    """Unix seconds of its first use."""
+    expires_at: int | None = None
+    """Unix seconds; None: never, or not known (`enrich.directory` and the scope api.management.read tell)."""
+
+
+@dataclass
 class JournalStatus:
     bytes: int = 0
     max_bytes: int = 0
@@ -124,6 +140,7 @@ class Status:
     listings: dict[tuple[str, str], ListingStatus] = field(default_factory=dict)
     sinks: dict[str, SinkStatus] = field(default_factory=dict)
     directories: dict[str, DirectoryStatus] = field(default_factory=dict)
+    keys: dict[str, KeyStatus] = field(default_factory=dict)
     journal: JournalStatus = field(default_factory=JournalStatus)
     configuration: ConfigurationStatus = field(default_factory=ConfigurationStatus)
     severities: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
@@ -138,6 +155,7 @@ class Status:
             "listings": [asdict(row) for row in self.listings.values()],
             "sinks": [asdict(row) for row in self.sinks.values()],
             "directories": [asdict(row) for row in self.directories.values()],
+            "keys": [asdict(row) for row in self.keys.values()],
             "journal": asdict(self.journal),
             "configuration": asdict(self.configuration),
             "severities": dict(self.severities),

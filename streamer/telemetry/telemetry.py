@@ -17,6 +17,7 @@ from streamer.model import Listing, Severity, SinkName, SourceName, from_epoch
 from streamer.telemetry.metrics import Metrics
 from streamer.telemetry.rows import (
     DirectoryStatus,
+    KeyStatus,
     ListingState,
     ListingStatus,
     Recheck,
@@ -75,6 +76,7 @@ class Telemetry:
             self.metrics.forget(source=key[0], listing=key[1])
         if not kept:
             self.status.directories.pop(source, None)
+            self.status.keys.pop(source, None)
             self.metrics.forget(source=source)
 
     def _listing_state(self, row: ListingStatus, state: ListingState, error: str | None) -> bool:
@@ -199,6 +201,31 @@ class Telemetry:
     def unknown_fields(self, name: str) -> None:
         """`name`: the event's type; a known one, so the label is bounded."""
         self.metrics.unknown_field.labels(name).inc()
+
+    def key_in_use(self, source: SourceName, fingerprint: str, place: int, of: int) -> None:
+        """The API took it. `place`: 1 or 2, of the `of` keys that are configured."""
+        row = self.status.keys.get(source)
+        if row is not None and (row.fingerprint, row.place, row.of) == (fingerprint, place, of):
+            return
+        self.metrics.key.remove_by_labels({"source": source})
+        self.metrics.key.labels(source, fingerprint, str(place)).set(1)
+        if row is None or row.fingerprint != fingerprint:
+            self.metrics.key_expires.remove_by_labels({"source": source})
+            self.status.keys[source] = KeyStatus(source, fingerprint, place, of, since=self.clock())
+            if row is not None:
+                self.log.info("another API key is in use", source=source, fingerprint=fingerprint, place=place, of=of)
+        else:
+            row.place, row.of = place, of
+
+    def key_expires(self, source: SourceName, at: int | None) -> None:
+        """`at`: Unix seconds; None: never."""
+        row = self.status.keys.get(source)
+        if row is not None:
+            row.expires_at = at
+        if at is None:
+            self.metrics.key_expires.remove_by_labels({"source": source})
+        else:
+            self.metrics.key_expires.labels(source).set(at)
 
     def api_request(self, source: SourceName, status: int | Literal["error"], seconds: float) -> None:
         self.metrics.requests.labels(source, str(status)).inc()
