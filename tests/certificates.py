@@ -17,6 +17,8 @@ class Authority:
     """Writes PEM files into a folder."""
 
     folder: Path
+    valid: timedelta = timedelta(days=1)
+    """Before and after now, for those whose clock is wrong."""
 
     def __post_init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -38,8 +40,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now - self.valid)
+            .not_valid_after(now + self.valid)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )

@@ -146,14 +146,15 @@ def file_ids(path: Path) -> list[bytes]:
         return [id_of(line) for line in file]
 
 
-def archive_ids(folder: Path) -> list[bytes]:
-    """By the first sequence number of the objects, as their names say."""
-    objects = sorted(folder.rglob("*.jsonl.zst"), key=lambda p: int(p.name.split("-")[-2]))
-    found: list[bytes] = []
-    for path in objects:
+def archive_lines(folder: Path) -> Iterator[bytes]:
+    """Of closed objects: one interval after the other, each by its days, as their names say."""
+    for path in sorted(folder.rglob("*.jsonl.zst"), key=lambda p: (p.name.split("-")[-3], p.parent.name)):
         with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as text:
-            found += [id_of(line) for line in text.read().splitlines()]
-    return found
+            yield from text.read().splitlines()
+
+
+def archive_ids(folder: Path) -> list[bytes]:
+    return [id_of(line) for line in archive_lines(folder)]
 
 
 def truth(child: Child) -> set[bytes]:

@@ -4,21 +4,17 @@ A child runs `streamer run` as the command line does; it dies by SIGKILL from ou
 named point: the entry or return of a function, or the n-th time that the interpreter reports an action (renaming a file).
 """
 
-import asyncio
 import os
+import select
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Literal, NamedTuple
 
-from streamer import logs
-from streamer.app import run
-from streamer.cli.options import load_config
-from streamer.stop import Stop
-from streamer.telemetry import Telemetry
+import tests.crash.warm  # noqa: F401 - before the fork, not after each
+from streamer.cli import main
 
 
 class Point(NamedTuple):
@@ -54,8 +50,13 @@ def _arm(point: Point) -> None:
         if event == point.when and code.co_qualname == point.name and code.co_filename.endswith(point.file):
             count()
 
-    threading.setprofile(profile)
-    sys.setprofile(profile)
+    def begin(event: str, _: object) -> None:
+        # Not before the journal opens: reading the configuration would take three times as long.
+        if event == "sqlite3.connect":
+            threading.setprofile(profile)
+            sys.setprofile(profile)
+
+    sys.addaudithook(begin)
 
 
 def spawn(config: Path, point: Point | None = None, *, once: bool = False) -> int:
@@ -63,37 +64,32 @@ def spawn(config: Path, point: Point | None = None, *, once: bool = False) -> in
     pid = os.fork()
     if pid:
         return pid
-    code = 70
+    code: object = 70
     try:
         os.setpgid(0, 0)
         with (config.parent / "daemon.log").open("ab", buffering=0) as log:
+            os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        loaded = load_config(config)
-        logs.configure("info", "json")
+        sys.argv = ["streamer", "run", "-c", str(config), *(["--once"] if once else [])]
         if point is not None:
             _arm(point)
-        outcome = asyncio.run(_main(loaded, once))
-        code = 1 if outcome.left_behind else 0
+        main()
+    except SystemExit as ended:
+        code = ended.code or 0
     except BaseException as error:  # noqa: BLE001 - the child must end here, whatever happens
         os.write(2, f"{error!r}\n".encode())
     finally:
-        os._exit(code)
-
-
-async def _main(config, once):  # type: ignore[no-untyped-def]  # the child's only coroutine
-    return await run(config, Telemetry(), Stop(), once=once)
+        os._exit(code if isinstance(code, int) else 70)
 
 
 def wait(pid: int, seconds: float) -> int | None:
     """Its exit status as `os.waitstatus_to_exitcode` gives it; None when it still runs after that long."""
-    deadline = time.monotonic() + seconds
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.002)
+    end = os.pidfd_open(pid)
+    try:
+        ended, _, _ = select.select([end], [], [], seconds)
+    finally:
+        os.close(end)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if ended else None
 
 
 def kill(pid: int) -> None:
