@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import orjson
 
+from streamer import folders
 from streamer.errors import ConfigError, RetryableError
 from streamer.journal.schema import MIGRATIONS, PRAGMAS, VERSION
 from streamer.model import Bookmark, Entry, Event, Listing, Progress, Record, Seq, SinkName, SourceName
@@ -76,14 +77,9 @@ def map_errors(path: Path) -> Iterator[None]:
 
 def _prepare_folder(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(folder / FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        os.close(fd)
-        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        folders.make(folder, 0o700)
+        os.close(os.open(folder / FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        folders.sync(folder)
     except OSError as error:
         raise cannot_be_written(folder, error) from error
 

@@ -208,11 +208,11 @@ class Simulator:
             return web.Response(status=answer.status, body=body, headers=headers)
         response = web.StreamResponse(status=answer.status, headers=headers)
         response.content_length = len(body)
-        await response.prepare(request)
         sent = body if share is None else body[: min(int(len(body) * float(share)), len(body) - 1)]
         size = max(len(sent), 1) if seconds is None else max(-(-len(sent) // DRIPS), 1)
         pause = float(seconds or 0) / max(-(-len(sent) // size) - 1, 1)
         with suppress(ConnectionError):  # the client has had enough
+            await response.prepare(request)
             for start in range(0, len(sent), size):
                 if start:
                     await self._stop.sleep(pause)

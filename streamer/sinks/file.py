@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 import msgspec
 from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
+from streamer import folders
 from streamer.config import BatchOptions, Duration, SinkOptions, Strict, Wait
 from streamer.errors import ConfigError, Repositioned, RetryableError, StreamerError
 from streamer.model import Batch, Bookmark
@@ -153,18 +154,6 @@ def map_errors(where: str, path: Path) -> Iterator[None]:
         raise verdict(error, where, str(error.filename or path)) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the names in it durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # network file systems that have no such thing
-            raise
-    finally:
-        os.close(fd)
-
-
 def _open_or_create(path: Path, mode: int) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
     with contextlib.suppress(FileNotFoundError):
@@ -172,7 +161,7 @@ def _open_or_create(path: Path, mode: int) -> int:
     fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
     try:
         os.fchmod(fd, mode)  # whatever the umask says
-        _sync_folder(path.parent)
+        folders.sync(path.parent)
     except OSError:
         os.close(fd)
         raise
@@ -205,7 +194,7 @@ def _rotate(path: Path, keep: int) -> None:
     for number, target in plan_shift(taken, keep):
         _numbered(path, number).rename(_numbered(path, target))
     path.rename(_numbered(path, 1))
-    _sync_folder(path.parent)
+    folders.sync(path.parent)
     for number in plan_removal(taken, keep):
         _numbered(path, number).unlink()
 

@@ -98,11 +98,11 @@ def lives(seed: int, kinds: Kinds, first: int = 0) -> Iterator[Life]:
 
 def _life(number: int, chance: random.Random, kinds: Kinds) -> Life:
     ending: Ending = chance.choices(("kill", "point", "stop"), (87, 10, 3))[0]
-    seconds = chance.choices((chance.uniform(0.02, 0.6), chance.uniform(0.6, 2.4), chance.uniform(2.4, 6)), (2, 6, 2))[
-        0
-    ]
+    seconds = chance.choices(
+        (chance.uniform(0.02, 0.5), chance.uniform(0.5, 1.8), chance.uniform(1.8, 4)), (30, 55, 15)
+    )[0]
     if ending == "point":
-        seconds = 3.0
+        seconds = 2.5
     acts = list(_acts(chance, seconds, kinds))
     clock_s = step(chance) if kinds.clock and chance.random() < 0.25 else 0.0
     stepped = clock_s != 0 or any(act.what == "step clock" for act in acts)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from streamer import folders
 from streamer.errors import NOT_JSON, ConfigError
 from streamer.sinks.archive.chain import Chain
 from streamer.sinks.archive.layout import OBJECT_KINDS, Partition, object_key, parse_object_key
@@ -20,7 +21,7 @@ from streamer.sinks.archive.manifest import KIND_OF_OBJECTS, Head, Manifest, Man
 from streamer.sinks.archive.objects import suffix, write_object
 from streamer.sinks.archive.options import ArchiveOptions
 from streamer.sinks.archive.segment import Block, read_blocks, read_body
-from streamer.sinks.archive.store import Store, disk_errors, fsync_folder
+from streamer.sinks.archive.store import Store, disk_errors
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class Closing:
         with disk_errors(self._folder):
             for kind in ("part", "segment", "sealed", "lost", "placed"):
                 self._file(segment, kind).unlink(missing_ok=True)
-            fsync_folder(self._folder)
+            folders.sync(self._folder)
 
     # --- objects -----------------------------------------------------------------------------------------------------
 
@@ -175,7 +176,7 @@ class Closing:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            fsync_folder(self._folder)
+            folders.sync(self._folder)
 
     def _read(self, segment: str, kind: str, form: type[T]) -> T | None:
         path = self._file(segment, kind)

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from streamer import folders
 from streamer.errors import NOT_JSON, ConfigError
 from streamer.model import Message
 from streamer.sinks.archive.layout import ObjectKind, Partition
 from streamer.sinks.archive.manifest import Place
-from streamer.sinks.archive.store import disk_errors, fsync_folder
+from streamer.sinks.archive.store import disk_errors
 
 _READ = 256 << 10
 
@@ -105,7 +106,7 @@ class Segment:
     def create(cls, path: Path) -> "Segment":
         with disk_errors(path):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-            fsync_folder(path.parent)
+            folders.sync(path.parent)
         return cls(path, 0)
 
     def append(self, pieces: Sequence[bytes]) -> None:

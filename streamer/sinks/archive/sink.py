@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
+from streamer import folders
 from streamer.config import one_secret
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Batch, Bookmark, SinkName
@@ -90,7 +91,7 @@ def _folder(options: ArchiveOptions, context: SinkContext) -> Path:
 @contextmanager
 def _only_one(folder: Path, name: SinkName) -> Iterator[None]:
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from streamer import folders
 from streamer.errors import ConfigError, RetryableError
 from streamer.sinks.archive.layout import MANIFESTS, OPEN
 from streamer.sinks.archive.options import S3Options
@@ -83,9 +84,9 @@ class FolderStore:
             size = file.stat().st_size
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-            _make_folders(target.parent)
+            folders.make(target.parent)
             file.replace(target)
-            fsync_folder(target.parent)
+            folders.sync(target.parent)
         return sha256, size
 
     def create(self, key: str, data: bytes, /) -> bytes:
@@ -98,15 +99,15 @@ class FolderStore:
     def put(self, key: str, data: bytes, /) -> None:
         target = self.root / key
         with disk_errors(target):
-            _make_folders(self.root / OPEN)
-            _make_folders(target.parent)
+            folders.make(self.root / OPEN)
+            folders.make(target.parent)
             temporary = self.root / OPEN / "writing"
             with temporary.open("wb") as handle:
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(target)
-            fsync_folder(target.parent)
+            folders.sync(target.parent)
 
     def get(self, key: str, /) -> bytes | None:
         with disk_errors(self.root / key):
@@ -163,26 +164,6 @@ class FolderStore:
         if not os.access(there, os.W_OK | os.X_OK):
             raise ConfigError(f"archive: {there} cannot be written; give us the right to")
         return f"{self.root} {'can be written' if there == self.root else 'will be made'}"
-
-
-def fsync_folder(folder: Path) -> None:
-    """A rename is durable once its folder is."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _make_folders(folder: Path) -> None:
-    """mkdir -p, durable."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for child in reversed(missing):
-        child.mkdir(exist_ok=True)
-        fsync_folder(child.parent)
 
 
 def is_remote(place: str) -> bool:
