@@ -5,7 +5,7 @@ Options that belong to one source or sink live beside it; `config_model` is told
 
 import re
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import GenericAlias

@@ -103,6 +103,8 @@ class Chaos:
             if life.point is not None:
                 where = schedule.point_name(life.point)
                 report.points[where] = report.points.get(where, 0) + 1
+        elif status == -signal.SIGHUP and any(act.what == "change configuration" for act in life.acts):
+            report.kills += 1  # asked to read its configuration again before it could listen, which ends any process
         elif status in DISK_FULL_EXITS and self._full:
             report.refused_starts += 1
         elif not (status == 0 and life.ending == "stop"):
@@ -157,6 +159,9 @@ class Chaos:
                 world.restart_kafka()
             case "change configuration":
                 world.configure(schedule.configuration(self._chance))
+                if act.size:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGHUP)
         world.acts[act.what] += 1
 
     def _rotate(self, act: Act) -> None:
@@ -245,13 +250,15 @@ class Chaos:
             world.set_faults({name: setting for name, setting in faults.items() if name not in schedule.BIRTH})
             world.set_weather({road: schedule.weather(chance) for road in schedule.ROADS})
             world.burst(chance.randint(1, 40))
-            act = chance.choice(("freeze", "fill disk", "rotate key", "restart webhook"))
+            act = chance.choice(("freeze", "fill disk", "rotate key", "restart webhook", "change configuration"))
             self._begin(Act(0, act, chance.uniform(0.1, 0.6) if act != "fill disk" else 4096), pid)
             time.sleep(chance.uniform(0.2, 1))
             world.free()
         self._full = False
         world.set_faults({})
         world.set_weather({})
+        world.configure({})
+        os.kill(pid, signal.SIGHUP)
 
     @property
     def _log(self) -> Path:

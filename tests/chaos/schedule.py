@@ -56,7 +56,8 @@ class Act:
     at_s: float
     what: What
     size: float = 0.0
-    """Seconds (of a freeze, of a step, that a server is away), bytes that a disk has left, events of a burst."""
+    """Seconds (of a freeze, of a step, that a server is away), bytes that a disk has left, events of a burst; of a
+    configuration: whether SIGHUP says so, or the daemon has to see it itself."""
     lasts_s: float = 0.0
     """How long a disk stays full; how long the old key is refused before the new one is there."""
 
@@ -137,8 +138,8 @@ def _acts(chance: random.Random, seconds: float, kinds: Kinds) -> Iterator[Act]:
         yield Act(moment(), "restart webhook", round(chance.uniform(0, 1), 3))
     if kinds.kafka and chance.random() < 0.008:
         yield Act(moment(), "restart kafka")
-    if chance.random() < 0.1:
-        yield Act(moment(), "change configuration")
+    if chance.random() < 0.12:
+        yield Act(moment(), "change configuration", chance.choice((0, 1)))
 
 
 def step(chance: random.Random) -> float:

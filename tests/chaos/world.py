@@ -52,6 +52,7 @@ class World:
         authority, place, disk = self.folder / "ca.pem", self.place, self.disk
         place.document["state"] = str(disk / "state")
         place.document["enrich"] = {"directory": None}
+        place.document["reload"] = {"watch": "1s"}
         place.document["journal"] = {"keep": "4d", "max_size": "64MiB"}
         place.document["sources"]["acme"] = {
             "type": "openai_audit_logs",
@@ -102,7 +103,7 @@ class World:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def configure(self, changes: dict[str, Any]) -> None:
-        """The first configuration with these changes; a running daemon does not hear of it yet."""
+        """The first configuration with these changes; a running daemon is not told."""
         self.place.document = copy.deepcopy(self._plain)
         for path, value in changes.items():
             self.place.change(path, value)
