@@ -4,6 +4,7 @@ A child runs `streamer run` as the command line does; it dies by SIGKILL from ou
 named point: the entry or return of a function, or the n-th time that the interpreter reports an action (renaming a file).
 """
 
+import ctypes
 import os
 import select
 import signal
@@ -15,6 +16,10 @@ from typing import Literal, NamedTuple
 
 import tests.crash.warm  # noqa: F401 - before the fork, not after each
 from streamer.cli import main
+
+
+PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h."""
 
 
 class Point(NamedTuple):
@@ -67,6 +72,7 @@ def spawn(config: Path, point: Point | None = None, *, once: bool = False) -> in
     code: object = 70
     try:
         os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it ends with whoever made it
         with (config.parent / "daemon.log").open("ab", buffering=0) as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
