@@ -6,11 +6,12 @@ READY := $(VENV)/.ready
 PUBLISH ?= .venv-publish
 PUBLISH_READY := $(PUBLISH)/.ready
 FOR ?= 30s
+SEED ?= 1
 TARGET ?= all
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration lint format bench peers drift events reference fuzz docs dist sbom lock clean
+.PHONY: help demo test integration chaos lint format bench peers drift events reference fuzz docs dist sbom lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -37,6 +38,11 @@ fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing: TARGET=all (or one of tests/fuzz
 $(VENV)/.fuzz: requirements/fuzz.txt $(READY)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/fuzz.txt
 	@touch $@
+
+chaos: $(READY) ## the daemon while everything goes wrong: SEED=1 and MINUTES=60 or KILLS=1000; then 20 power cuts
+	tests/integration/provision.sh
+	$(BIN)/python -m tests.chaos.run --seed $(SEED) $(if $(KILLS),--kills $(KILLS),--minutes $(MINUTES))
+	$(BIN)/python -m tests.chaos.power --seed $(SEED) --cuts 20
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

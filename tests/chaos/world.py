@@ -200,11 +200,12 @@ class World:
 
 @contextmanager
 def world(folder: Path, seed: int, kinds: Kinds, events: int) -> Iterator[World]:
-    """Everything is up. The caller owns a mount namespace, in which the disk is mounted."""
+    """Everything is up, until the block ends. The caller owns a mount namespace, in which the disk is mounted."""
     with contextlib.ExitStack() as stack:
         disk = folder / "disk"
         disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM},mode=700", "tmpfs", str(disk)], check=True)
+        stack.callback(subprocess.run, ["umount", "-l", str(disk)], check=True)
         authority = Authority(folder, valid=timedelta(days=3650))
         kafka = stack.enter_context(kafka_broker(folder / "kafka")) if kinds.kafka else None
         if kafka is not None:

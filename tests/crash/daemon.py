@@ -17,7 +17,6 @@ from typing import Literal, NamedTuple
 import tests.crash.warm  # noqa: F401 - before the fork, not after each
 from streamer.cli import main
 
-
 PR_SET_PDEATHSIG = 1
 """Of linux/prctl.h."""
 
