@@ -46,6 +46,8 @@ class Report:
     """SIGTERM, each answered with exit 0 in time."""
     refused_starts: int = 0
     """It did not start on a full disk."""
+    productive: int = 0
+    """Lives in which the file got something."""
     rounds: int = 0
     events: int = 0
     faults: int = 0
@@ -77,6 +79,7 @@ class Chaos:
         if life.clock_s:
             world.nursery.step(life.clock_s)
             world.acts["clock wrong at start"] += 1
+        before = world.file_stamp()
         pid = world.nursery.spawn(world.config, point=life.point)
         status = self._pass_through(pid, life.acts, life.seconds)
         report.peak_mib = max(report.peak_mib, peak_mib(pid))
@@ -91,6 +94,7 @@ class Chaos:
             os.kill(pid, signal.SIGKILL)
             status = world.nursery.wait(pid, 30)
         self._judge_end(life, status)
+        report.productive += world.file_stamp() != before
         self._full = False
         world.free()
         if life.clock_s or any(act.what == "step clock" for act in life.acts):
@@ -103,12 +107,17 @@ class Chaos:
             if life.point is not None:
                 where = schedule.point_name(life.point)
                 report.points[where] = report.points.get(where, 0) + 1
-        elif status == -signal.SIGHUP and any(act.what == "change configuration" for act in life.acts):
-            report.kills += 1  # asked to read its configuration again before it could listen, which ends any process
+        elif status in self._deadly(life):
+            report.kills += 1  # told to read or to stop before it listened to signals, which ends any process
         elif status in DISK_FULL_EXITS and self._full:
             report.refused_starts += 1
         elif not (status == 0 and life.ending == "stop"):
             report.trouble.append(f"life {life.number} ended with {status}: {self.log_tail()}")
+
+    def _deadly(self, life: Life) -> set[int]:
+        """The statuses of the signals that it was sent, besides SIGKILL."""
+        hung_up = any(act.what == "change configuration" and act.size for act in life.acts)
+        return {-signal.SIGTERM} if life.ending == "stop" else {-signal.SIGHUP} if hung_up else set()
 
     def _pass_through(self, pid: int, acts: list[Act], seconds: float) -> int | None:
         """The acts at their moments, then the rest of the time. Its exit status if it has ended meanwhile."""
@@ -301,7 +310,7 @@ def run(given: argparse.Namespace, folder: Path) -> Report:
 def _say(given: argparse.Namespace, report: Report, made: World, number: int) -> None:
     faults = Counter(made.struck()).total()
     sys.stderr.write(
-        f"seed {given.seed}: {report.kills} kills, {faults} faults, {report.events} events, life {number}, {report.trouble or 'all is well'}\n"
+        f"seed {given.seed}: {report.kills} kills, {report.productive} productive, {faults} faults, {report.events} events, life {number}, {report.trouble or 'all is well'}\n"
     )
     sys.stderr.flush()
 

@@ -125,7 +125,7 @@ def _acts(chance: random.Random, seconds: float, kinds: Kinds) -> Iterator[Act]:
         return round(chance.uniform(0, seconds), 3)
 
     for _ in range(chance.choice((1, 1, 2))):
-        yield Act(moment(), "burst", int(min(chance.paretovariate(0.9) * 8, 2500)))
+        yield Act(moment(), "burst", int(min(chance.paretovariate(0.9) * 8, 800)))
     if chance.random() < 0.2:
         yield Act(moment(), "freeze", round(chance.uniform(0.05, 1.5), 3))
     if chance.random() < 0.2:
@@ -150,8 +150,8 @@ def step(chance: random.Random) -> float:
 def faults(chance: random.Random, *, date_may_lie: bool, holding: bool) -> dict[str, dict[str, Any]]:
     """`date_may_lie`: not while our own clock is wrong as well: then nobody would know the time."""
     chosen: dict[str, dict[str, Any]] = {}
-    for name in chance.sample(sorted(GENTLE), chance.randint(3, 8)):
-        chosen[name] = {"probability": round(chance.uniform(0.02, 0.25), 3)}
+    for name in chance.sample(sorted(GENTLE), chance.randint(1, 5)):
+        chosen[name] = {"probability": round(chance.uniform(0.01, 0.1), 3)}
         if GENTLE[name] is not None:
             chosen[name]["value"] = GENTLE[name]
     if "empty_page" in chosen:  # five in a row are believed: no fault, but an empty log
@@ -170,15 +170,15 @@ def faults(chance: random.Random, *, date_may_lie: bool, holding: bool) -> dict[
 
 
 def weather(chance: random.Random) -> Weather:
-    """Calm half of the time."""
+    """Calm half of the time; never so bad that nothing gets through, or nothing would be tried."""
     if chance.random() < 0.5:
         return Weather()
     return Weather(
-        refuse=round(chance.uniform(0, 0.2), 3),
-        cut=round(chance.uniform(0, 0.06), 3),
-        delay=round(chance.uniform(0, 0.1), 3),
-        corrupt=round(chance.uniform(0, 0.03), 3),
-        stall=round(chance.uniform(0, 0.01), 4),
+        refuse=round(chance.uniform(0, 0.15), 3),
+        cut=round(chance.uniform(0, 0.03), 3),
+        delay=round(chance.uniform(0, 0.08), 3),
+        corrupt=round(chance.uniform(0, 0.015), 3),
+        stall=round(chance.uniform(0, 0.004), 4),
     )
 
 

@@ -188,6 +188,14 @@ class World:
             found |= {f"{name} connection: {kind}": count for kind, count in road.struck.items()}
         return found | dict(self.acts)
 
+    def file_stamp(self) -> tuple[int, int]:
+        """Changes when the file gets something."""
+        try:
+            found = (self.disk / "audit.jsonl").stat()
+        except FileNotFoundError:
+            return 0, 0
+        return found.st_ino, found.st_size
+
     def metrics(self) -> dict[str, float]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.place.port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
