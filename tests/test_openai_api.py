@@ -25,7 +25,7 @@ from streamer.sources.openai_api import MAX_BODY, AdminApi, ServerClock, clean, 
 from streamer.sources.openai_key import fingerprint, is_shortened
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import NotAPage
-from streamer.telemetry import Telemetry
+from streamer.telemetry import Telemetry, steady_clock
 from tests.certificates import Authority
 from tests.wire import CUT, Asked, Script, Wire, reply, requests, script, wire
 
@@ -737,3 +737,18 @@ async def test_the_correction_comes_from_good_answers_only() -> None:
         assert api.now() == pytest.approx(NOW + 3600, abs=1)
     skew = telemetry.registry.get_sample_value("streamer_source_clock_skew_seconds", {"source": "acme"})
     assert skew == pytest.approx(3600, abs=1)
+
+
+async def test_a_step_of_our_clock_is_not_taken_for_the_time_at_upstream() -> None:
+    """Goal: somebody sets the clock, and no watermark follows; it is said as skew. Method: the wall clock an hour ahead after the first answer."""
+    wall = [NOW]
+    telemetry = Telemetry(lambda: wall[0], steady=steady_clock(lambda: NOW, lambda: 5.0))
+    async with asking(lambda _: reply("{}", Date=dated(NOW)["Date"]), telemetry) as (api, _):
+        await get(api)
+        assert api.now() == NOW
+        wall[0] += 3600
+        assert api.now() == NOW
+        await get(api)
+        assert api.now() == NOW
+    skew = telemetry.registry.get_sample_value("streamer_source_clock_skew_seconds", {"source": "acme"})
+    assert skew == -3600

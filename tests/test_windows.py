@@ -63,6 +63,12 @@ def test_after_an_outage_the_middle_is_not_walked_twice() -> None:
     assert (index, spans) == (0, [Window(away - 7200, away), Window(NOW - 7200, NOW - 300)])
 
 
+def test_a_recheck_that_a_wrong_clock_left_in_the_future_is_due() -> None:
+    """Goal: nothing stays unchecked until that future comes; method: done two hours from now, and how far the walk then reaches."""
+    progress = Progress(NOW + 7200, (NOW + 7200, NOW))
+    assert due_rechecks(progress, RECHECKS, NOW, 300.0) == [(0, [Window(NOW - 900 - 7200, NOW - 300)])]
+
+
 def test_done_rechecks_are_remembered_each_alone() -> None:
     """Goal: marking one leaves the other, and a new one begins at the watermark."""
     assert with_rechecked(Progress(50, (10,), 7), 0, 2, 99.9) == Progress(50, (99, 50), 7)

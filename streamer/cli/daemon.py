@@ -66,13 +66,13 @@ def _run(config: "Config", path: Path, *, once: bool) -> "Outcome":
     from streamer.cli.progress import shown
     from streamer.reload import Reloading
     from streamer.stop import Stop
-    from streamer.telemetry import Telemetry
+    from streamer.telemetry import Telemetry, steady_clock
 
     logs.configure(config.log.level, config.log.format)
     # The journal's thread gets the interpreter's lock back within half a millisecond, not five, while the loop is busy.
     sys.setswitchinterval(0.0005)
     _share_one_heap()
-    telemetry = Telemetry()
+    telemetry = Telemetry(steady=steady_clock())
 
     async def main() -> "Outcome":
         stop = Stop()

@@ -71,7 +71,7 @@ class AdminApi:
         self._secret = options.key(name)
         self._in_use = ""
         """The fingerprint of the key that was last taken."""
-        self._clock = ServerClock(telemetry.clock)
+        self._clock = ServerClock(telemetry.steady)
 
     def now(self) -> float:
         return self._clock.now()
@@ -121,19 +121,21 @@ class AdminApi:
         client_request_id = str(uuid.uuid4())
         headers = {"Authorization": f"Bearer {key}", "X-Client-Request-Id": client_request_id}
         status: int | Literal["error"] = "error"
-        started, sent_at = time.perf_counter(), self._telemetry.clock()
+        started, sent_at = time.perf_counter(), self._telemetry.steady()
         try:
             with map_errors(where, self._options, key, f"our request {client_request_id}"):
                 async with self._session.get(
                     url, headers=headers, allow_redirects=False, proxy=self._options.proxy
                 ) as response:
-                    answered_at = self._telemetry.clock()
+                    answered_at = self._telemetry.steady()
                     body = await _read_body(response)
                     status = response.status
         finally:
             self._telemetry.api_request(self.name, status, time.perf_counter() - started)
-        if status == 200 and self._clock.observe(response.headers, sent_at, answered_at):
-            self._telemetry.clock_skew(self.name, self._clock.offset)
+        if status == 200:
+            self._clock.observe(response.headers, sent_at, answered_at)
+            skew = self.now() - self._telemetry.clock()
+            self._telemetry.clock_skew(self.name, skew if abs(skew) > SKEW_TOLERATED_S else 0.0)
         theirs = clean(response.headers.get("x-request-id", ""), key)
         ids = f"request {theirs}, our request {client_request_id}" if theirs else f"our request {client_request_id}"
         return Answer(status, response.headers, body, ids)
@@ -409,7 +411,8 @@ def clean(text: str, *secrets: str) -> str:
 
 
 class ServerClock:
-    """Our clock, corrected by `Date` headers where it is wrong by more than their precision can explain.
+    """Our clock, corrected by `Date` headers where it is wrong by more than their precision can explain. It is the steady one: a step of
+    the wall clock would else count as the time at upstream until two answers have contradicted it.
 
     Each answer bounds the difference of the two clocks; the bounds of all answers are intersected. An answer that
     contradicts them is believed when a second one in a row agrees with it: one odd machine must not move the time.
@@ -429,11 +432,11 @@ class ServerClock:
     def now(self) -> float:
         return self._local() + self.offset
 
-    def observe(self, headers: Mapping[str, str], sent_at: float, answered_at: float) -> bool:
-        """Learn from an answer to a request sent at `sent_at` (our clock). True when the bounds changed."""
+    def observe(self, headers: Mapping[str, str], sent_at: float, answered_at: float) -> None:
+        """Learn from an answer to a request sent at `sent_at` (our clock)."""
         date = _date(headers.get("Date", ""))
         if date is None or headers.get("Age", "0") != "0" or answered_at < sent_at:
-            return False
+            return
         reading = (date - answered_at, date + 1 - sent_at)
         both = _intersection(self._bounds, reading)
         if both is None:
@@ -441,8 +444,7 @@ class ServerClock:
             self._doubt, both = (None, agreed) if agreed else (reading, self._bounds)
         else:
             self._doubt = None
-        changed, self._bounds = both != self._bounds, both
-        return changed
+        self._bounds = both
 
 
 def _intersection(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float] | None:

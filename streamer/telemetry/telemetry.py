@@ -44,8 +44,9 @@ def _told(error: str | None) -> str | None:
 class Telemetry:
     """Counts, rows and log lines. Has its own registry, so that two daemons in one process do not mix."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self.clock = clock
+    def __init__(self, clock: Callable[[], float] = time.time, steady: Callable[[], float] | None = None) -> None:
+        """`steady`: as `steady_clock`, for what must not follow a wall clock that somebody sets; without it that is `clock` too."""
+        self.clock, self.steady = clock, steady or clock
         self.log: structlog.types.FilteringBoundLogger = structlog.get_logger()
         self.registry = CollectorRegistry()
         self.status = Status(started_at=clock())
