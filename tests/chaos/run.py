@@ -95,8 +95,9 @@ class Chaos:
             status = world.nursery.wait(pid, 30)
         self._judge_end(life, status)
         report.productive += world.file_stamp() != before
-        self._full = False
-        world.free()
+        if self._full:
+            self._full = False
+            world.free()
         if life.clock_s or any(act.what == "step clock" for act in life.acts):
             world.nursery.step(0)
 
