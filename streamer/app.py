@@ -19,6 +19,8 @@ from streamer.config import (
     named_files,
     one_secret,
     organizations_of,
+    own_sources,
+    replica_of,
     resolve_moment,
     show_duration,
 )
@@ -95,12 +97,15 @@ class Daemon:
 
         Returns before the parts have changed: each closes when it has ended what it has under way, and none waits for another.
         """
+        own_sources(config)
         changes = ["enrich"] if await self.enrichment.become(config) else []
         before, self.config = self.config, config
         if config.log != before.log:
             logs.configure(config.log.level, config.log.format)
         self.journal.max_bytes = int(config.journal.max_size)
-        changes += [name for name in ("log", "journal", "reload") if getattr(config, name) != getattr(before, name)]
+        changes += [
+            name for name in ("log", "journal", "reload", "shard") if getattr(config, name) != getattr(before, name)
+        ]
         wanted = self._openings(config)
         for name in [*wanted, *(name for name in self._parts if name not in wanted)]:
             change = self._become(name, wanted.get(name))
@@ -177,10 +182,11 @@ class Daemon:
         for name, sink in config.sinks.items():
             mark = (sink, organizations, _content(sink))
             openings[f"sink {name}"] = Opening(mark, partial(self._open_sink, SinkName(name), sink, organizations))
-        for name, source in config.sources.items():
+        for name, source in own_sources(config).items():
             seen = (source, config.enrich.directory, _content(source))
             openings[f"source {name}"] = Opening(seen, partial(self._open_source, SourceName(name), source))
         kept = (list(config.sinks), config.sources, config.journal)
+        self.telemetry.status.configuration.sources = len(own_sources(config))
         openings["retention"] = Opening(kept, partial(self._open_retention, config))
         if config.admin is not None:
             openings["admin"] = Opening(config.admin, partial(self._open_admin, config.admin))
@@ -223,6 +229,7 @@ class Daemon:
             name=name,
             position=position,
             folder=self.config.state,
+            replica=replica_of(self.config),
             journal=self.journal.id,
             set_aside=lambda count, reason: self.telemetry.sink_set_aside(name, count, reason),
         )
@@ -360,7 +367,7 @@ async def run(
     configuration meanwhile."""
     with stop_on_signals(stop, telemetry, reloading.ask if reloading is not None else None):
         async with open_daemon(config, telemetry, stop, once=once) as daemon:
-            telemetry.started(len(config.sources), len(config.sinks))
+            telemetry.started(len(own_sources(config)), len(config.sinks), replica_of(config))
             background = daemon.background()
             if reloading is not None:
                 background["reload"] = partial(reloading.run, lambda: daemon.config, daemon.become)

@@ -250,6 +250,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """`Journal.id`."""
     folder: Path
     """The state folder, for what a sink must keep for itself; it may be empty, and it may be lost."""
+    replica: str = ""
+    """Tells this replica's writer from those of the others that share the sources; empty where there are none."""
     only_looking: bool = False
     """`check` opens sinks too, perhaps beside a running daemon: nothing may be made or locked then."""
     set_aside: Callable[[int, str], None] = _unheard

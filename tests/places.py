@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,6 +96,14 @@ class Place:
                 return rows
         except OSError:
             return {}
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a page of the admin port."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def states(self) -> dict[str, str]:
         """Of the listings."""

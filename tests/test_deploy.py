@@ -195,10 +195,10 @@ def containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*pod.get("initContainers", []), *pod["containers"]]
 
 
-def check_stateful_set(spec: Mapping[str, Any], config: str) -> None:
+def check_stateful_set(spec: Mapping[str, Any], config: str, shards: int = 1) -> None:
     """What must hold for every StatefulSet of ours, whatever rendered it."""
     pod = spec["template"]["spec"]
-    assert spec["replicas"] == 1
+    assert spec["replicas"] == shards
     assert pod["enableServiceLinks"] is pod["automountServiceAccountToken"] is False
     assert pod["terminationGracePeriodSeconds"] > 20
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -213,6 +213,8 @@ def check_stateful_set(spec: Mapping[str, Any], config: str) -> None:
         assert container["resources"]["limits"]["memory"]
         assert container["resources"]["requests"]["cpu"]
     (streamer,) = [c for c in containers(spec) if c["name"] == "streamer"]
+    told = {variable["name"]: variable["value"] for variable in streamer.get("env", [])}
+    assert told.get("STREAMER_SHARD__COUNT") == (str(shards) if shards > 1 else None)
     assert streamer["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "admin"}
     assert streamer["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "admin"}
     assert [p["containerPort"] for p in streamer["ports"]] == [9464]
@@ -238,6 +240,7 @@ def test_values_follow_their_schema(name: str) -> None:
     "wrong",
     [
         "replicaCount: 2",
+        "shards: 0",
         "image: {tagg: x}",
         "image: {digest: latest}",
         "config: {sinks: {out: null}}",

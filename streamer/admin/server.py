@@ -112,7 +112,10 @@ class Admin:
         return web.Response(text="ok\n")
 
     async def readyz(self, _: web.Request) -> web.Response:
-        reasons = unready(list(self._telemetry.status.listings.values()), self._telemetry.clock())
+        status = self._telemetry.status
+        # A replica that has no source has nothing to wait for.
+        reading = status.listings or status.configuration.sources or not status.configuration.taken_at
+        reasons = unready(list(status.listings.values()), self._telemetry.clock()) if reading else []
         return web.Response(text="\n".join(reasons or ["ready"]) + "\n", status=503 if reasons else 200)
 
     async def status(self, request: web.Request) -> web.Response:

@@ -41,6 +41,8 @@ def verdict(rows: dict[str, Any]) -> str:
         return "Something is wrong."
     if wrong:
         return f"{len(wrong)} things are wrong."
+    if not rows["listings"] and rows.get("configuration", {}).get("sources") == 0 and rows.get("running", True):
+        return "Everything is all right: the other replicas read every source."
     if not rows["listings"]:
         return "Starting: no listing has been opened yet."
     behind = [row for row in rows["listings"] if row["state"] != "live"]

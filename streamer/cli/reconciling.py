@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from streamer import windows
-from streamer.config import Config, SourceOptions, show_moment
+from streamer.config import Config, SourceOptions, own_sources, show_moment
 from streamer.errors import ConfigError, RetryableError
 from streamer.intake import Allowance, RangeWalk
 from streamer.journal.operator import Operator, open_operator
@@ -111,7 +111,7 @@ def open_memory(config: Config, since: float, until: float, archive: str | None)
             yield ArchiveMemory(archive, ids.remembered)
         return
     with open_operator(config.state) as operator:
-        for name in config.sources:
+        for name in own_sources(config):
             begins = operator.forgotten_before(name)
             if since < begins:
                 raise ConfigError(
@@ -126,7 +126,7 @@ async def reconcile(config: Config, since: int, until: int, archive: str | None,
     telemetry, outcome = Telemetry(), Outcome()
     with open_memory(config, since, until, archive) as memory:
         outcome.sinks = [SinkCount(name) for name in memory.standings()]
-        for name, options in config.sources.items():
+        for name, options in own_sources(config).items():
             kind = SOURCES[options.type]  # type: ignore[attr-defined]  # the registry's models carry their type
             async with kind.open(SourceName(name), options, telemetry) as source:
                 for listing in source.listings:

@@ -21,6 +21,7 @@ from streamer.config.options import (
 from streamer.config.reading import judge, load, parse
 from streamer.config.secret import Secret, one_secret
 from streamer.config.selection import Redaction, Where
+from streamer.config.sharding import own_sources, owner, replica_of
 from streamer.config.showing import effective
 from streamer.config.values import (
     AUTO_OVERLAP_S,
@@ -69,9 +70,12 @@ __all__ = [
     "named_files",
     "one_secret",
     "organizations_of",
+    "own_sources",
+    "owner",
     "parse",
     "parse_duration",
     "parse_moment",
+    "replica_of",
     "resolve_moment",
     "show_duration",
     "show_moment",

@@ -11,7 +11,16 @@ from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, ByteSize, Field, SecretStr, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from streamer.config.secret import one_secret
 from streamer.config.selection import Redaction, Where
@@ -220,6 +229,15 @@ class JournalOptions(Strict):
     """How far back replay reaches once everything is delivered."""
 
 
+class ShardOptions(Strict):
+    """Several replicas share the sources; each has its own state folder and its own sinks. Every source is read by one of them."""
+
+    count: Annotated[int, Field(ge=1, le=1000)]
+    """So many replicas there are."""
+    index: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Which of them this one is, from 0; `auto`: the number at the end of the host's name, as a StatefulSet gives it to its pods."""
+
+
 class ReloadOptions(Strict):
     """A configuration that changes is taken while the daemon runs."""
 
@@ -245,6 +263,8 @@ class Config(Strict):
     sinks: dict[str, SinkOptions]
     journal: JournalOptions = JournalOptions()
     """What lies between the sources and the sinks."""
+    shard: ShardOptions | None = None
+    """Replicas that share the sources; null: this one reads all."""
 
     @field_validator("sources", "sinks")
     @classmethod
@@ -252,6 +272,17 @@ class Config(Strict):
         for name in value:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
                 raise ValueError(f"{name!r} is no name; use letters, digits, - and _, at most 63")
+        return value
+
+    @field_validator("shard")
+    @classmethod
+    def _moves_without_a_gap(cls, value: ShardOptions | None, info: ValidationInfo) -> ShardOptions | None:
+        begin_now = [name for name, source in info.data.get("sources", {}).items() if source.start == "now"]
+        if value is not None and value.count > 1 and begin_now:
+            raise ValueError(
+                "a source that moves to another replica begins there at its start, and now would leave a gap; "
+                f"give {begin_now[0]} one that reaches further back than a rollout takes, like 1h"
+            )
         return value
 
     @field_validator("sinks")

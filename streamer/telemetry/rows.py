@@ -124,6 +124,8 @@ class JournalStatus:
 
 @dataclass
 class ConfigurationStatus:
+    sources: int = 0
+    """So many this process reads; with `shard` perhaps none."""
     taken_at: float = 0.0
     """Unix seconds since which the one in force is in force."""
     refused: list[str] = field(default_factory=list)

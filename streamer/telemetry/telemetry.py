@@ -458,10 +458,12 @@ class Telemetry:
         """Something that a new configuration asks for cannot be opened."""
         self.log.error("cannot be opened, will retry", part=name, error=error)
 
-    def started(self, sources: int, sinks: int) -> None:
+    def started(self, sources: int, sinks: int, replica: str = "") -> None:
+        """`replica`: its index, where others read other sources."""
         self.status.configuration.taken_at = self.clock()
         self.metrics.config_taken.set(self.status.configuration.taken_at)
-        self.log.info("started", version=__version__, sources=sources, sinks=sinks)
+        more = {"replica": replica} if replica else {}
+        self.log.info("started", version=__version__, sources=sources, sinks=sinks, **more)
 
     def stopping(self, reason: str) -> None:
         self.log.info("stopping", reason=reason)

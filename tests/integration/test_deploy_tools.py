@@ -19,7 +19,7 @@ from streamer.formats import make_format
 from tests.integration.child import cached, debian_root, fetch
 from tests.records import records
 from tests.simulation import KEY, simulated_in_child
-from tests.test_deploy import ALERTS, CHART, DASHBOARD, DEPLOY, ROOT, VALUES, check_stateful_set
+from tests.test_deploy import ALERTS, CHART, DASHBOARD, DEPLOY, ROOT, VALUES, check_stateful_set, values
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
@@ -182,7 +182,7 @@ def test_the_chart_renders_what_kubernetes_takes(name: str) -> None:
     validate(rendered)
     found = kinds(rendered)
     (stateful_set,) = found["StatefulSet"]
-    check_stateful_set(stateful_set["spec"], configuration(rendered))
+    check_stateful_set(stateful_set["spec"], configuration(rendered), values(name)["shards"])
     assert {"NetworkPolicy", "PodDisruptionBudget", "ServiceAccount", "Service", "Pod"} <= set(found)
     wanted = stateful_set["spec"]["selector"]["matchLabels"]
     assert wanted.items() <= stateful_set["spec"]["template"]["metadata"]["labels"].items()

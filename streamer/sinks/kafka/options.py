@@ -99,7 +99,8 @@ class KafkaOptions(SinkOptions):
     exactly_once: bool = False
     """Events and our position in one transaction; consumers read with `isolation.level=read_committed`."""
     transactional_id: Annotated[str, Field(min_length=1, max_length=249)] | None = None
-    """Also the consumer group that keeps our position. Default: `streamer.<topic>.<sink>`."""
+    """Also the consumer group that keeps our position. Default: `streamer.<topic>.<sink>`,
+    with `shard` also `.<index>`: each replica has its own."""
     tls: TlsOptions | None = None
     """null: plain TCP."""
     sasl: SaslOptions | None = None

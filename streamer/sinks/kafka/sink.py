@@ -27,7 +27,8 @@ READ_BACK_FOR_S = 7 * 86_400
 
 def default_transactional_id(options: KafkaOptions, context: SinkContext) -> str:
     """The same for every start with any journal, so that a zombie is shut out and a new journal finds what an older one did."""
-    return options.transactional_id or f"streamer.{options.topic}.{context.position.entered_as}"
+    writer = f"streamer.{options.topic}.{context.position.entered_as}"
+    return options.transactional_id or (f"{writer}.{context.replica}" if context.replica else writer)
 
 
 class AtLeastOnce:

@@ -58,8 +58,15 @@ capabilities: {drop: [ALL]}
   restartPolicy: Always   # a native sidecar: starts before the shipper and stops after it
   {{- end }}
   args: [run]
-  {{- with .Values.extraEnv }}
-  env: {{- toYaml . | nindent 4 }}
+  {{- if or .Values.extraEnv (gt (int .Values.shards) 1) }}
+  env:
+    {{- if gt (int .Values.shards) 1 }}
+    # Which of them a pod is, its name says.
+    - {name: STREAMER_SHARD__COUNT, value: {{ .Values.shards | quote }}}
+    {{- end }}
+    {{- with .Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
   securityContext: {{- include "streamer.containerSecurity" . | nindent 4 }}
   ports:
