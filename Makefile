@@ -11,7 +11,7 @@ TARGET ?= all
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration chaos lint format bench peers drift events reference fuzz docs dist sbom lock clean
+.PHONY: help demo test integration chaos lint format bench peers drift events reference fuzz docs dist sbom soak lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ chaos: $(READY) ## the daemon while everything goes wrong: SEED=1 and MINUTES=60
 	tests/integration/provision.sh
 	$(BIN)/python -m tests.chaos.run --seed $(SEED) $(if $(KILLS),--kills $(KILLS),--minutes $(MINUTES))
 	$(BIN)/python -m tests.chaos.power --seed $(SEED) --cuts 20
+
+soak: $(READY) ## a long run of the daemon, MINUTES=60; its figures and their picture go to docs/images
+	$(BIN)/python -m tests.soak $(MINUTES) docs/images
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
