@@ -69,7 +69,7 @@ class Measured(NamedTuple):
     """The most polls in a tenth of a second, as a share of all listings."""
 
 
-def configuration(folder: Path, base_url: str, keys: Sequence[str]) -> Path:
+def configuration(folder: Path, base_url: str, keys: Sequence[str], *, names: bool) -> Path:
     source = {"type": "openai_audit_logs", "base_url": base_url, "start": "1d", "poll_interval": f"{INTERVAL_S:g}s"}
     path = folder / "streamer.yaml"
     document = {
@@ -79,16 +79,18 @@ def configuration(folder: Path, base_url: str, keys: Sequence[str]) -> Path:
         "sources": {f"org-{n:03d}": {**source, "api_key": key} for n, key in enumerate(keys, 1)},
         "sinks": {"local": {"type": "file", "path": f"{folder}/audit.jsonl"}},
     }
+    if not names:
+        document["enrich"] = {"directory": None}
     path.write_text(yaml.safe_dump(document))
     return path
 
 
-async def measure(count: int, folder: Path) -> Measured:
+async def measure(count: int, folder: Path, *, names: bool) -> Measured:
     keys = [f"sk-admin-{n:03d}" for n in range(1, count + 1)]
     options = SimulatorOptions(events=PAST_EVENTS, days=1, rate=EVENTS_PER_S, api_keys=tuple(keys))
     async with Noting(options).serve() as simulator:
         assert isinstance(simulator, Noting)
-        config = configuration(folder, simulator.base_url, keys)
+        config = configuration(folder, simulator.base_url, keys, names=names)
         began = time.monotonic()
         daemon = await asyncio.create_subprocess_exec(PYTHON, "-m", "streamer", "run", "-c", str(config))
         try:
@@ -125,12 +127,12 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def main() -> None:
-    for count in COUNTS:
+    for count, names in (*((count, True) for count in COUNTS), (COUNTS[-1], False)):
         with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
-            found = asyncio.run(measure(count, Path(name)))
+            found = asyncio.run(measure(count, Path(name), names=names))
         late = found.late_s
         print(
-            f"{count:3d} sources: every listing polled {found.first_s:.1f} s after the start; {found.rss_mib:.0f} MiB, {found.most_mib:.0f} at most; "
+            f"{count:3d} sources{'' if names else ' without names'}: every listing polled {found.first_s:.1f} s after the start; {found.rss_mib:.0f} MiB, {found.most_mib:.0f} at most; "
             f"{found.cpu:.1%} of a core; {len(late)} polls late by {percentile(late, 0.5) * 1e3:.0f} ms (p50), "
             f"{percentile(late, 0.99) * 1e3:.0f} ms (p99), {late[-1] * 1e3:.0f} ms at most; "
             f"at most {found.at_once:.0%} of the listings within 0.1 s"

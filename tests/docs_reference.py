@@ -1,6 +1,7 @@
-"""`python -m tests.docs_reference`: writes the reference pages (configuration, metrics, command line) from the code; a test holds
-them up to date."""
+"""`python -m tests.docs_reference`: writes the reference pages (configuration, metrics, command line, envelope) from the code; a test
+holds them up to date."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,11 @@ import typer.main
 from streamer.cli.main import app
 from streamer.cli.reference import configuration_schema
 from streamer.config import show_duration, show_size
+from streamer.decode import to_envelope
+from streamer.model import SourceName, encode_envelope, from_epoch
+from streamer.schema import envelope_schema
+from streamer.simulator.options import SimulatorOptions
+from streamer.simulator.upstream import Upstream
 from streamer.telemetry import Telemetry
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -225,7 +231,81 @@ def _argument(argument: Any) -> str:
     return name if argument.required else f"[{name}]"
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics, "cli.md": command_line}
+# --- the envelope ----------------------------------------------------------------------------------------------------
+
+ENVELOPE_HEAD = """\
+# The envelope
+
+What an event is in the journal, in every format's making, and in each sink whose `format` is `envelope`: the schema `streamer.envelope/1`. This page is made from
+the code by `make reference`; `streamer schema envelope` prints it as JSON Schema. Fields may be added; none is changed or removed without another
+number in `schema`. How it becomes OCSF, ECS, CEF and LEEF: [formats](formats.md).
+
+This is a real line, of the simulator, with line breaks added:
+
+```json
+%s
+```
+"""
+EXAMPLE_TYPE = "api_key.created"
+
+
+def envelope() -> str:
+    schema = envelope_schema()
+    parts = [ENVELOPE_HEAD % _example()]
+    for name, kind in schema["$defs"].items():
+        parts.append(f"## {name}\n\n{kind.get('description') or OF_ENVELOPE[name]}\n\n" + _fields(kind))
+    return "\n".join(parts)
+
+
+OF_ENVELOPE = {"Geo": "Where an address is.", "Project": "The project of the event."}
+
+
+def _example() -> str:
+    """The same in every run: the simulator's company is drawn from a seed, and its past ends at a fixed second."""
+    upstream = Upstream(SimulatorOptions(events=300, until=1_767_225_600), lambda: 1_767_225_600.0)
+    event = next(e.event for e in upstream.truth("organization") if e.event.type == EXAMPLE_TYPE)
+    made, _ = to_envelope(
+        event,
+        source=SourceName("acme"),
+        listing="organization",
+        observed_at=from_epoch(event.effective_at + 4),
+        late=False,
+    )
+    return json.dumps(json.loads(encode_envelope(made)), indent=1, ensure_ascii=False)
+
+
+def _fields(kind: Mapping[str, Any]) -> str:
+    lines = ["| field | value | means |", "|---|---|---|"]
+    for name, prop in kind["properties"].items():
+        optional = "" if name in kind.get("required", ()) else ", may be absent"
+        lines.append(f"| `{name}` | {_value(prop)}{optional} | {_cell(prop.get('description', ''))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _value(prop: Mapping[str, Any]) -> str:
+    if "anyOf" in prop:
+        return " or ".join(_value(part) for part in prop["anyOf"])
+    if "$ref" in prop:
+        name = prop["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "const" in prop:
+        return f"`{prop['const']}`"
+    if "enum" in prop:
+        return ", ".join(f"`{value}`" for value in prop["enum"])
+    if prop.get("type") == "array":
+        return f"list of {_value(prop['items'])}"
+    if prop.get("type") == "object":
+        return "text by name"
+    words = {"string": "text", "boolean": "`true`, `false`", "integer": "number", "number": "number", "null": "null"}
+    return words[prop["type"]] if "type" in prop else "any JSON"
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "metrics.md": metrics,
+    "cli.md": command_line,
+    "envelope.md": envelope,
+}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

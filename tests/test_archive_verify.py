@@ -389,7 +389,7 @@ def test_a_manifests_text_is_read_back_as_it_was(desk: Desk) -> None:
 def documented_steps() -> str:
     text = (ROOT / "docs" / "archive.md").read_text()
     section = text.split("### Without our program")[1]
-    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0]
+    return re.findall(r"```sh[^\n]*\n(.*?)```", section, re.DOTALL)[0]
 
 
 def follow_steps(desk: Desk) -> list[str]:

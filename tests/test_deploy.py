@@ -330,7 +330,7 @@ def test_the_pages_name_what_exists() -> None:
     paths = set(re.findall(r"deploy/[\w./-]+\w", page))
     assert len(paths) > 10
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (example,) = re.findall(r"```yaml[^\n]*\n(.*?)```", page, re.DOTALL)
     laid = merged(load(CHART / "values.yaml"), yaml.safe_load(example))
     jsonschema.validate(laid, SCHEMA, jsonschema.Draft7Validator)
     assert list(config_of(yaml.safe_dump(laid["config"])).sinks) == ["bus"]

@@ -15,7 +15,7 @@ from streamer.config import Config, DirectoryOptions, parse
 from streamer.enrich.directory import Directory
 from streamer.enrich.networks import IP_SCOPES
 from streamer.enrichment import Enrichment, Names, open_enrichment
-from streamer.enrichment.refresh import FIRST_RETRY_S, READERS, REFUSALS, TRIES, DirectoryRefresh, Pace
+from streamer.enrichment.refresh import FIRST_RETRY_S, LANES, READERS, REFUSALS, TRIES, DirectoryRefresh, Pace
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Actor, SourceName, Target
 from streamer.ports import DirectoryPage, DirectorySource, Sighting
@@ -313,6 +313,36 @@ async def refreshed(upstream: Upstream, waits: int = 1) -> tuple[Directory, Tele
     directory = Directory()
     await DirectoryRefresh(upstream, directory, 900.0, telemetry, stop).run()
     return directory, telemetry, stop.waited
+
+
+async def test_organizations_that_start_together_do_not_load_together_for_ever() -> None:
+    """Goal: a hundred directories are not read in the same moment every time. Method: the wait after a first load, with a phase of a quarter."""
+    stop = Impatient(1)
+    await DirectoryRefresh(Upstream(lambda *_: page("u1")), Directory(), 900.0, Telemetry(), stop, 0.25).run()
+    assert stop.waited == [pytest.approx(225, abs=5)]
+
+
+async def test_many_directories_share_few_requests() -> None:
+    """Goal: the names of a hundred organizations leave the loop to the tail. Method: six with four readers each, whose answers are counted while
+    they are under way."""
+    under_way, most, lanes, stop = 0, 0, asyncio.Semaphore(LANES), Impatient(6)
+
+    class Slow(Upstream):
+        async def read(self, name: str, project: str | None, cursor: str | None, /) -> DirectoryPage:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await super().read(name, project, cursor)
+            finally:
+                under_way -= 1
+
+    many = [Slow(lambda *_: page("u1"), lists=tuple(f"list-{n}" for n in range(9))) for _ in range(6)]
+    async with asyncio.TaskGroup() as tasks:
+        for one in many:
+            tasks.create_task(DirectoryRefresh(one, Directory(), 900.0, Telemetry(), stop, 1.0, lanes).run())
+    assert most == LANES
+    assert all(len(one.asked) == 9 for one in many)
 
 
 async def test_every_page_of_every_list_is_read_by_few_readers() -> None:

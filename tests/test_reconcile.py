@@ -307,7 +307,7 @@ def test_the_signature_is_checked_with_the_tools_of_the_page(installed: Installa
     (installed.folder / "report.json").write_text(done.stdout)
     page = (Path(__file__).parents[1] / "docs/completeness.md").read_text("utf-8")
     block = next(part for part in page.split("```") if "pkeyutl" in part)
-    script = block.replace("signing.key.pub", "key.pub")
+    script = block.partition("\n")[2].replace("signing.key.pub", "key.pub")
     said = subprocess.run(["bash", "-ec", script], cwd=installed.folder, capture_output=True, text=True, check=False)
     assert "Signature Verified Successfully" in said.stdout, said.stderr
 

@@ -484,7 +484,7 @@ def test_memory_is_bounded() -> None:
         bursts.remember(("one",), str(number), number)
         novelties.is_new(("one",), str(number), number, "e")
     kept = dict(bursts.dump())[("one",)]
-    assert [at for at, _ in kept] == list(range(1000 - bursts.kept, 1000))
+    assert [seen.at for seen in kept] == list(range(1000 - bursts.kept, 1000))
     assert len(dict(novelties.dump())[("one",)].values) == MAX_VALUES
     assert ("k0",) not in dict(bursts.dump())
 
@@ -686,7 +686,7 @@ def test_the_page_has_every_rule_operator_key_and_example() -> None:
     assert set(get_args(Operator)) | set(get_args(Compound)) <= named
     assert {"key", "within", "at_least", "distinct", "first", "value", "learning", "memory", "distance"} <= named
     assert set(RULE_KEYS) | set(TEST_EVENT_KEYS) <= named
-    example = re.search(r"```yaml\n# rules.yaml\n(.*?)```", page, re.DOTALL)
+    example = re.search(r'```yaml title="rules.yaml"\n(.*?)```', page, re.DOTALL)
     assert example is not None
     own = [result for result in rules_of(example[1]).run_tests(decode) if result.rule == "admin-from-elsewhere"]
     assert [result.problems for result in own] == [()]

@@ -1,6 +1,7 @@
 """Everything around the enrichers that touches the world: opened together, in their order, with the jobs that keep them fresh."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +14,7 @@ from streamer.enrich.geo import Geography
 from streamer.enrich.networks import Networks
 from streamer.enrich.rules import load_rules
 from streamer.enrichment.geoip import GeoipFile, watch
-from streamer.enrichment.refresh import DirectoryRefresh
+from streamer.enrichment.refresh import LANES, DirectoryRefresh
 from streamer.enrichment.rules import KeptRules, open_rules
 from streamer.enrichment.store import DirectoryStore, open_directory_store
 from streamer.errors import ConfigError, RetryableError
@@ -64,6 +65,7 @@ class Enrichment:
         }
         """Run in the background, each until stop."""
         self._store: DirectoryStore | None = None
+        self._lanes = asyncio.Semaphore(LANES)
         self._geography: tuple[Geography, GeoipFile] | None = None
         self._rules: KeptRules
         self._rules_mark = ""
@@ -127,7 +129,10 @@ class Enrichment:
                 self._telemetry.directory_lost(str(error))
         kind = SOURCES[options.type]  # type: ignore[attr-defined]  # the registry's models carry their type
         async with kind.directory(name, options, self._telemetry) as source:
-            refresh = DirectoryRefresh(source, self.directory, wanted.refresh, self._telemetry, stop)
+            phase = random.random()  # noqa: S311 - spreads load, guards nothing
+            refresh = DirectoryRefresh(
+                source, self.directory, wanted.refresh, self._telemetry, stop, phase, self._lanes
+            )
             yield Names(refresh, wanted.warmup, stop)
 
     async def _open_directory(self) -> None:

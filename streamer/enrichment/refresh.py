@@ -20,6 +20,8 @@ from streamer.telemetry import Telemetry
 
 READERS = 4
 """Requests at once: the tail shares the organization's rate limit with us."""
+LANES = 16
+"""Requests at once of all directories together: each answer takes some milliseconds of the loop, which the tail needs too."""
 TRIES = 4
 """Of one page in one load; what fails so often is tried again later."""
 FIRST_RETRY_S = 15.0
@@ -79,10 +81,20 @@ class DirectoryRefresh:
     """One source."""
 
     def __init__(
-        self, source: DirectorySource, directory: Directory, refresh_s: float, telemetry: Telemetry, stop: Stop
+        self,
+        source: DirectorySource,
+        directory: Directory,
+        refresh_s: float,
+        telemetry: Telemetry,
+        stop: Stop,
+        phase: float = 1.0,
+        lanes: asyncio.Semaphore | None = None,
     ) -> None:
+        """`phase`: the share of `refresh_s` after which the second load begins, so that organizations that start together do not load
+        together for ever. `lanes`: shared by the directories of all organizations, so that a hundred of them leave the loop to the tail."""
         self._source, self._directory, self._refresh_s = source, directory, refresh_s
-        self._telemetry, self._stop = telemetry, stop
+        self._telemetry, self._stop, self._phase = telemetry, stop, phase
+        self._lanes = lanes or asyncio.Semaphore(LANES)
         self._row = telemetry.directory_opened(source.name)
         self._pace = Pace()
         self._queue = deque[Reading]()
@@ -99,8 +111,9 @@ class DirectoryRefresh:
 
     async def run(self) -> None:
         """Until stop."""
+        share = self._phase
         while not self._stop.is_set():
-            due = time.monotonic() + self._refresh_s
+            due, share = time.monotonic() + self._refresh_s * share, 1.0
             self._failures.clear()
             await self._load([Reading(name, None) for name in self._source.lists])
             self.loaded = True
@@ -189,7 +202,8 @@ class DirectoryRefresh:
         while not await self._wait_for_turn():
             self._requests += 1
             try:
-                page = await self._source.read(reading.list, reading.project, cursor)
+                async with self._lanes:
+                    page = await self._source.read(reading.list, reading.project, cursor)
             except RetryableError as error:
                 if error.retry_after is not None:
                     self._pace.asked_to_wait(time.monotonic(), error.retry_after)

@@ -28,12 +28,10 @@ MAX_STEPS = 12
 class View:
     """An envelope while rules look at it: what is dear to read is read once, and only when a rule asks."""
 
-    __slots__ = ("_details", "_event", "_seconds", "envelope", "texts")
+    __slots__ = ("_details", "_event", "_seconds", "envelope")
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
-        self.texts: dict[str, str | None] = {}
-        """By path: what was read as a text."""
         self._details: Any = _UNREAD
         self._event: Any = _UNREAD
         self._seconds = -1
@@ -92,9 +90,9 @@ def getter(path: str) -> Getter:
     steps = _steps(path)
     match steps:
         case ["details", *rest]:
-            return lambda view: _walk(view.details, rest)
+            return lambda view: _walk(view.details, rest, 0)
         case ["event", *rest]:
-            return lambda view: _walk(view.event, rest)
+            return lambda view: _walk(view.event, rest, 0)
         case ["labels", *rest]:
             label = ".".join(rest)
             return lambda view: view.envelope.labels.get(label)
@@ -116,13 +114,11 @@ def _steps(path: str) -> list[str]:
 
 
 def _of_part(part: str, name: str) -> Getter:
-    inner = attrgetter(name)
-    if part == "project":
-        return lambda view: None if (project := view.envelope.project) is None else inner(project)
+    outer, inner = attrgetter(f"envelope.{part}"), attrgetter(name)
 
     def get(view: View) -> Any:
-        actor = view.envelope.actor
-        return None if actor is None else inner(actor)
+        struct = outer(view)
+        return None if struct is None else inner(struct)
 
     return get
 
@@ -137,14 +133,14 @@ def _of_geo(name: str) -> Getter:
     return get
 
 
-def _walk(value: Any, steps: list[str]) -> Any:
-    for number, step in enumerate(steps):
+def _walk(value: Any, steps: list[str], at: int) -> Any:
+    for number in range(at, len(steps)):
         if type(value) is dict:
-            value = value.get(step)
+            value = value.get(steps[number])
         elif type(value) is list:
             found: list[Any] = []
             for item in value:
-                inner = _walk(item, steps[number:])
+                inner = _walk(item, steps, number)
                 if type(inner) is list:
                     found += inner
                 elif inner is not None:
@@ -160,14 +156,12 @@ def text_getter(path: str) -> Callable[[View], str | None]:
     get = getter(path)
 
     def text(view: View) -> str | None:
-        texts = view.texts
-        if path in texts:  # several rules ask for the same key
-            return texts[path]
         value = get(view)
+        if type(value) is str:
+            return value.casefold()
         if type(value) is list:
             value = next((item for item in value if item is not None), None)
-        found = texts[path] = None if value is None else as_text(value)
-        return found
+        return None if value is None else as_text(value)
 
     return text
 
