@@ -11,7 +11,7 @@ TARGET ?= all
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration chaos lint format bench peers drift events reference fuzz docs dist sbom lock clean
+.PHONY: help demo test integration chaos lint format bench peers drift events reference fuzz docs dist sbom soak coverage mutation lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,14 +35,26 @@ integration: $(READY) ## the tests against real servers, which they provision an
 fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing: TARGET=all (or one of tests/fuzz/corpus), MINUTES=60 for all together
 	$(BIN)/python -m tests.fuzz $(TARGET) $(MINUTES)
 
-$(VENV)/.fuzz: requirements/fuzz.txt $(READY)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/fuzz.txt
-	@touch $@
-
 chaos: $(READY) ## the daemon while everything goes wrong: SEED=1 and MINUTES=60 or KILLS=1000; then 20 power cuts
 	tests/integration/provision.sh
 	$(BIN)/python -m tests.chaos.run --seed $(SEED) $(if $(KILLS),--kills $(KILLS),--minutes $(MINUTES))
 	$(BIN)/python -m tests.chaos.power --seed $(SEED) --cuts 20
+
+soak: $(READY) ## a long run of the daemon, MINUTES=60; its figures and their picture go to docs/images
+	$(BIN)/python -m tests.soak $(MINUTES) docs/images
+
+coverage: $(VENV)/.coverage ## branches that the tests take, also in the daemons that they start
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -n auto --dist loadfile -m "not integration"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutation: $(VENV)/.mutation ## changes to a module that its tests must notice: TARGET=windows|delivery|journal|decode, SAMPLE=300 of them
+	$(BIN)/python -m tests.mutation $(TARGET) $(SAMPLE)
+
+$(VENV)/.fuzz $(VENV)/.coverage $(VENV)/.mutation: $(VENV)/.%: requirements/%.txt $(READY)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/$*.txt
+	@touch $@
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -98,7 +110,7 @@ lock: $(READY) ## pin the dependencies anew, with hashes
 	  --no-annotate pyproject.toml --all-extras --output-file requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate --group docs --group dist --output-file requirements/publish.txt
-	for group in fuzz mutation; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for group in fuzz coverage mutation; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --group $$group --output-file requirements/$$group.txt; done
 
 clean: ## all that was made here

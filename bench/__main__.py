@@ -1,6 +1,6 @@
 """`python -m bench`: every benchmark, one after the other."""
 
-from bench import archive, enrichment, formats, kafka, pipeline, sinks, sources
+from bench import archive, enrichment, formats, isolation, kafka, pipeline, sinks, sources
 
 enrichment.main()
 formats.main()
@@ -9,4 +9,5 @@ archive.main()
 kafka.main()
 sinks.main()
 sinks.outages()
+isolation.main()
 sources.main()

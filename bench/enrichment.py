@@ -15,9 +15,9 @@ EVENTS = 400
 THINGS = 7_500
 
 
-def fresh() -> list[Envelope]:
-    """As decoding leaves them: without names, places and labels."""
-    made = [decode_envelope(records.line(number)) for number in range(EVENTS)]
+def fresh(turn: int) -> list[Envelope]:
+    """As decoding leaves them: without names, places and labels. Each turn has events of its own, which follow those of the turn before."""
+    made = [decode_envelope(records.line(turn * EVENTS + number)) for number in range(EVENTS)]
     for one in made:
         one.labels.clear()
         one.tags.clear()
@@ -52,15 +52,16 @@ def geography() -> Geography:
 
 
 def cost_us(enrichers: Sequence[Enricher], rounds: int = 30) -> float:
-    """CPU microseconds an event, of the best round."""
+    """CPU microseconds an event, of the best round but the first, in which the rules remember nothing yet."""
     best = float("inf")
-    for _ in range(rounds):
-        envelopes = fresh()
+    for turn in range(rounds):
+        envelopes = fresh(turn)
         begin = time.process_time()
         for envelope in envelopes:
             for enricher in enrichers:
                 enricher.enrich(envelope)
-        best = min(best, time.process_time() - begin)
+        if turn:
+            best = min(best, time.process_time() - begin)
     return best / EVENTS * 1e6
 
 

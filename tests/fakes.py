@@ -17,6 +17,8 @@ class ScriptedSink:
     script: Iterator[Exception | None] = field(default_factory=lambda: iter(()))
     refuses: Callable[[Batch], Exception | None] = lambda _: None
     taken: list[bytes] = field(default_factory=list)
+    replayed: list[bool] = field(default_factory=list)
+    """Of each that was taken."""
     writes: int = 0
 
     async def write(self, batch: Batch, /) -> Bookmark | None:
@@ -25,6 +27,7 @@ class ScriptedSink:
         if trouble is not None:
             raise trouble
         self.taken += [m.body for m in batch.messages]
+        self.replayed += [m.replayed for m in batch.messages]
         return {"taken": len(self.taken)}
 
 

@@ -89,9 +89,35 @@ def test_explain_shows_an_event_in_every_format(installed: Installation) -> None
     for heading in ("envelope", "raw", "ocsf", "ecs", "cef", "leef", "looked", "matched"):
         assert f"\n{heading}" in said
     assert said.count(str(event["id"])) >= 6
+    assert "\nenvelope, sinks local, lake\n" in said
+    assert "\nocsf 1.8.0, no sink\n" in said
     missing = installed.streamer("explain", "-c", str(installed.config), "audit_log-none")
     assert missing.returncode == 1
     assert "no event audit_log-none" in missing.stderr
+
+
+def test_explain_shows_what_each_sink_gets(installed: Installation) -> None:
+    """Goal: what is shown is what is sent, in its version, redacted, or not at all; method: four sinks in a configuration beside the real one."""
+    event = next(line for line in installed.lines() if line["actor"] and line["severity"] != "critical")  # type: ignore[index]
+    text = installed.config.read_text().replace(
+        "  local:",
+        """  siem: {type: stdout, format: ocsf, ocsf_version: 1.9.0}
+  older: {type: stdout, format: ocsf}
+  partner: {type: stdout, event: drop, redact: [{field: actor.id, with: mask}]}
+  pager: {type: stdout, format: cef, where: {min_severity: critical}}
+  local:""",
+    )
+    config = installed.config.with_name("more.yaml")
+    config.write_text(text)
+    said = installed.good("explain", "-c", str(config), str(event["id"]))
+    shown = dict(pair.split("\n")[:2] for pair in said.split("\n\n") if ", sink" in pair or ", not for" in pair)
+    assert json.loads(shown["ocsf 1.9.0, sink siem"])["metadata"]["version"] == "1.9.0"
+    assert json.loads(shown["ocsf 1.8.0, sink older"])["metadata"]["version"] == "1.8.0"
+    partner = json.loads(shown["envelope, sink partner"])
+    assert "event" not in partner
+    assert partner["actor"]["id"] == "***"
+    assert json.loads(shown["envelope, sinks local, lake"]) == event
+    assert shown["cef, not for sink pager"] == "left out by `where`"
 
 
 def test_verify_answers_with_its_exit_code(installed: Installation) -> None:

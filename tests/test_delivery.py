@@ -2,22 +2,24 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from streamer.config import BatchOptions
-from streamer.delivery import FUSE, Delivery
+from streamer.delivery import FUSE, ONCE_ATTEMPTS, Delivery
 from streamer.errors import ConfigError, PermanentError, Repositioned, RetryableError
 from streamer.formats.envelope import EnvelopeFormat
 from streamer.journal.operator import open_operator
 from streamer.journal.sqlite import SqliteJournal, open_journal
-from streamer.model import Batch, Entry, Envelope, EventId, Progress, SinkName, SourceName, encode_envelope
+from streamer.model import Batch, Bookmark, Entry, Envelope, EventId, Progress, SinkName, SourceName, encode_envelope
 from streamer.stop import Stop
 from streamer.telemetry import Telemetry
 from tests.fakes import ScriptedSink
@@ -26,8 +28,12 @@ SINK = SinkName("hook")
 QUICK = 0.001
 
 
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
 def line(number: int) -> bytes:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
+    """An event a second."""
+    now = FIRST + timedelta(seconds=number)
     return encode_envelope(
         Envelope(
             id=EventId(f"e{number}"),
@@ -60,7 +66,14 @@ class Bench:
         self.numbers += count
         await self.journal.append(SourceName("acme"), "organization", entries, Progress(1))
 
-    async def delivery(self, *, once: bool = True, where: Callable[[Envelope], bool] | None = None) -> Delivery:
+    async def delivery(
+        self,
+        *,
+        once: bool = True,
+        where: Callable[[Envelope], bool] | None = None,
+        wait: str = "0s",
+        caught_up: Callable[[], bool] = lambda: True,
+    ) -> Delivery:
         position = await self.journal.position(SINK, "earliest")
         return Delivery(
             name=SINK,
@@ -71,10 +84,10 @@ class Bench:
             format=EnvelopeFormat(),
             where=where,
             redact=None,
-            batch=BatchOptions(events=8, wait="0s"),
+            batch=BatchOptions.model_validate({"events": 8, "wait": wait}),
             telemetry=self.telemetry,
             stop=self.stop,
-            caught_up=(lambda: True) if once else None,
+            caught_up=caught_up if once else None,
             hold_s=QUICK,
         )
 
@@ -86,9 +99,11 @@ class Bench:
         return [line(n) for n in numbers]
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Delivery]:
+    async def running(
+        self, *, where: Callable[[Envelope], bool] | None = None, wait: str = "0s"
+    ) -> AsyncIterator[Delivery]:
         """As a daemon, until the body is done."""
-        delivery = await self.delivery(once=False)
+        delivery = await self.delivery(once=False, where=where, wait=wait)
         task = asyncio.create_task(delivery.run())
         try:
             yield delivery
@@ -115,6 +130,10 @@ async def test_everything_arrives_in_order_and_is_acknowledged(bench: Bench) -> 
     assert bench.sink.taken == bench.lines(*range(20))
     position = await bench.journal.position(SINK, "earliest")
     assert (position.acked, position.bookmark) == (20, {"taken": 20})
+    row = bench.telemetry.status.sinks[SINK]
+    assert (row.type, row.acked, row.delivered) == ("scripted", 20, 20)
+    assert bench.sink.replayed == [False] * 20
+    assert (await bench.delivery()).row.acked == 20, "a delivery says at once where it stands"
 
 
 async def test_retryable_trouble_repeats_the_same_batch(bench: Bench) -> None:
@@ -257,3 +276,208 @@ async def test_stop_leaves_between_batches_and_loses_nothing(bench: Bench) -> No
         await bench.until(lambda: bench.telemetry.status.sinks[SINK].state == "failing")
     assert bench.sink.taken == bench.lines(*range(8))
     assert (await bench.journal.backlog(SINK)).events == 12
+
+
+# --- batches that wait -------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_waits_to_be_full(bench: Bench) -> None:
+    """Goal: `batch.wait` saves requests. Method: three records and a wait of minutes, then five more, which fill the batch."""
+    await bench.fill(3)
+    async with bench.running(wait="5m"):
+        await asyncio.sleep(0.05)
+        assert bench.sink.writes == 0
+        await bench.fill(5)
+        await bench.until(lambda: len(bench.sink.taken) == 8)
+    assert bench.sink.writes == 1
+
+
+async def test_a_batch_that_is_not_full_goes_when_it_has_waited(bench: Bench) -> None:
+    """Goal: nothing waits for ever. Method: three records and a short wait."""
+    await bench.fill(3)
+    async with bench.running(wait="50ms"):
+        await bench.until(lambda: len(bench.sink.taken) == 3)
+    assert bench.sink.writes == 1
+
+
+async def test_once_waits_for_no_full_batch(bench: Bench) -> None:
+    """Goal: `--once` ends as soon as it can. Method: a wait of minutes, and a limit far below."""
+    await bench.fill(3)
+    async with asyncio.timeout(20):
+        await (await bench.delivery(wait="5m")).run()
+    assert bench.sink.taken == bench.lines(0, 1, 2)
+
+
+async def test_once_waits_for_intake(bench: Bench) -> None:
+    """Goal: what intake appends while `--once` runs is delivered too. Method: it says that it has caught up only after a second look."""
+    looks: list[int] = []
+
+    def caught_up() -> bool:
+        looks.append(len(bench.sink.taken))
+        return len(looks) > 2
+
+    await bench.fill(3)
+    await (await bench.delivery(caught_up=caught_up)).run()
+    assert looks == [3, 3, 3]
+
+
+# --- what a sink keeps open --------------------------------------------------------------------------------------------
+
+
+class OpenSink(ScriptedSink):
+    """Keeps something open that it closes in time, or at the end."""
+
+    ticks = 0
+    finished = 0
+
+    async def tick(self) -> Bookmark | None:
+        self.ticks += 1
+        return {"ticks": self.ticks} if self.ticks > 1 else None
+
+    async def finish(self) -> Bookmark | None:
+        self.finished += 1
+        return {"finished": self.taken[-1].decode()[-9:]}
+
+
+async def test_a_sink_is_let_finish_once_at_the_end(bench: Bench) -> None:
+    """Goal: `--once` leaves nothing open, and where the sink then stands is stored with the same ack. Method: a sink that says when."""
+    bench.sink = sink = OpenSink()
+    await bench.fill(3)
+    await (await bench.delivery()).run()
+    assert (sink.finished, len(sink.taken)) == (1, 3)
+    position = await bench.journal.position(SINK, "earliest")
+    assert (position.acked, position.bookmark) == (3, {"finished": line(2).decode()[-9:]})
+
+
+async def test_a_sink_ticks_while_nothing_comes(bench: Bench) -> None:
+    """Goal: a file is closed by its age though no event comes; None changes no bookmark. Method: a sink that counts; its first tick says nothing."""
+    bench.sink = sink = OpenSink()
+    await bench.fill(3)
+    async with bench.running():
+        await bench.until(lambda: sink.ticks == 2)
+    assert sink.finished == 0
+    position = await bench.journal.position(SINK, "earliest")
+    assert (position.acked, position.bookmark) == (3, {"ticks": 2})
+
+
+# --- dead letters and replays, in their details ------------------------------------------------------------------------
+
+
+async def test_a_dead_letter_says_all_about_it(bench: Bench) -> None:
+    """Goal: an operator sees what was refused, why, when and how often. Method: one refusal with a very long reason; the row, and the log line."""
+    bad = set(bench.lines(1))
+    bench.sink.refuses = lambda b: PermanentError("no " * 1000) if any(m.body in bad for m in b.messages) else None
+    bench.telemetry.clock = lambda: 1_790_000_000.0
+    await bench.fill(3)
+    with capture_logs() as logs:
+        await (await bench.delivery()).run()
+    with open_operator(bench.folder) as operator:
+        (letter,) = operator.dead_letters(None)
+    assert (letter.sink, letter.seq, letter.id, letter.type) == (SINK, 2, "e1", "login.failed")
+    assert (letter.reason, letter.attempts, letter.at) == (("no " * 1000)[:1000], 1, 1_790_000_000.0)
+    assert letter.line == line(1)
+    (said,) = [one for one in logs if one["event"] == "dead letter"]
+    assert (said["id"], said["type"], said["reason"]) == ("e1", "login.failed", letter.reason)
+
+
+async def test_dead_letters_that_are_refused_again_do_not_hold_the_others(bench: Bench) -> None:
+    """Goal: of several letters each gets its own verdict. Method: three, of which the middle one is still bad."""
+    bad = set(bench.lines(1, 2, 3))
+    bench.sink.refuses = lambda b: PermanentError("no") if any(m.body in bad for m in b.messages) else None
+    await bench.fill(5)
+    async with bench.running():
+        await bench.until(lambda: len(bench.sink.taken) == 2)
+        bad.clear()
+        bad.add(line(2))
+        bench.sink.refuses = lambda b: PermanentError("still") if any(m.body in bad for m in b.messages) else None
+        with capture_logs() as logs, open_operator(bench.folder) as operator:
+            operator.requeue(None, SINK)
+            await bench.until(lambda: sum(one.get("count", 0) for one in logs) == 2)
+            await bench.until(lambda: [one.attempts for one in operator.dead_letters(None)] == [2])
+            (letter,) = operator.dead_letters(None)
+    assert (letter.id, letter.reason, letter.line) == ("e2", "still", line(2))
+    assert abs(letter.at - time.time()) < 60
+    assert bench.sink.taken == bench.lines(0, 4, 1, 3)
+    assert bench.sink.replayed == [False, False, True, True]
+    assert [one["count"] for one in logs if one["event"] == "dead letters delivered"] == [1, 1]
+    position = await bench.journal.position(SINK, "earliest")
+    assert (position.acked, position.bookmark) == (5, {"taken": 4})
+
+
+async def test_a_dead_letter_that_is_not_wanted_any_more_is_settled_without_a_write(bench: Bench) -> None:
+    """Goal: `where` holds for letters too. Method: a letter; then a delivery that wants no such events."""
+    bad = set(bench.lines(1))
+    bench.sink.refuses = lambda b: PermanentError("no") if any(m.body in bad for m in b.messages) else None
+    await bench.fill(3)
+    await (await bench.delivery()).run()
+    with open_operator(bench.folder) as operator:
+        operator.requeue(None, SINK)
+        writes, bench.sink.refuses = bench.sink.writes, lambda _: None
+        async with bench.running(where=lambda e: e.outcome == "success"):
+            await bench.until(lambda: operator.dead_letters(None) == [])
+    assert bench.sink.writes == writes
+
+
+def ask_for_replay(bench: Bench, after: int, until: int, since: float = 0, before: float = 4e9) -> None:
+    with sqlite3.connect(bench.folder / "journal.db") as db:
+        values = (SINK, after, until, since, before)
+        db.execute("INSERT INTO replays (sink, after_seq, until_seq, since, before) VALUES (?, ?, ?, ?, ?)", values)
+    db.close()
+
+
+async def test_a_replay_keeps_to_its_time_and_says_that_it_is_one(bench: Bench) -> None:
+    """Goal: from `since` up to `before`, marked as delivered again, and the sink's bookmark follows. Method: a stretch whose times are narrower
+    than its numbers."""
+    await bench.fill(20)
+    async with bench.running():
+        await bench.until(lambda: len(bench.sink.taken) == 20)
+        ask_for_replay(bench, 2, 20, FIRST.timestamp() + 5, FIRST.timestamp() + 9)
+        await bench.until(lambda: len(bench.sink.taken) == 24)
+        while await bench.journal.replays(SINK):
+            await asyncio.sleep(0.005)
+    assert bench.sink.taken[20:] == bench.lines(5, 6, 7, 8)
+    assert bench.sink.replayed == [False] * 20 + [True] * 4
+    position = await bench.journal.position(SINK, "earliest")
+    assert (position.acked, position.bookmark) == (20, {"taken": 24})
+
+
+async def test_a_replay_beyond_the_journal_ends(bench: Bench) -> None:
+    """Goal: a stretch whose records are not there (any more) does not stay for ever. Method: numbers beyond the newest."""
+    await bench.fill(4)
+    async with bench.running():
+        ask_for_replay(bench, 2, 4000)
+        while await bench.journal.replays(SINK) or len(bench.sink.taken) < 6:
+            await asyncio.sleep(0.005)
+    assert sorted(bench.sink.taken) == sorted(bench.lines(0, 1, 2, 3, 2, 3))
+
+
+# --- giving up ---------------------------------------------------------------------------------------------------------
+
+
+async def test_once_gives_up_after_so_many_failures(bench: Bench) -> None:
+    """Goal: a CronJob ends though a sink is down, and says why. Method: a sink that is always down."""
+    bench.sink.script = repeat(RetryableError("down"))
+    await bench.fill(3)
+    with pytest.raises(RetryableError, match="down"):
+        await (await bench.delivery()).run()
+    assert bench.sink.writes == ONCE_ATTEMPTS + 1
+
+
+async def test_once_reports_the_fuse(bench: Bench) -> None:
+    """Goal: a sink that refuses everything is named, with its words and the mend. Method: 400 to all, more records than the fuse has."""
+    bench.sink.script = repeat(PermanentError("400: no such index"))
+    await bench.fill(FUSE + 5)
+    with pytest.raises(
+        ConfigError, match=rf"sink hook: {FUSE} records in a row refused \(400: no such index\); mend the sink"
+    ):
+        await (await bench.delivery()).run()
+    assert len(bench.letters()) == FUSE
+
+
+async def test_a_held_sink_says_why(bench: Bench) -> None:
+    """Goal: the reason stands in the status while it is held. Method: a ConfigError that stays."""
+    bench.sink.script = repeat(ConfigError("401: wrong token"))
+    await bench.fill(3)
+    async with bench.running():
+        await bench.until(lambda: bench.telemetry.status.sinks[SINK].state == "held")
+        assert bench.telemetry.status.sinks[SINK].error == "401: wrong token"

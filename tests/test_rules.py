@@ -484,7 +484,7 @@ def test_memory_is_bounded() -> None:
         bursts.remember(("one",), str(number), number)
         novelties.is_new(("one",), str(number), number, "e")
     kept = dict(bursts.dump())[("one",)]
-    assert [seen.at for seen in kept] == list(range(1000 - bursts.kept, 1000))
+    assert [at for at, _ in kept] == list(range(1000 - bursts.kept, 1000))
     assert len(dict(novelties.dump())[("one",)].values) == MAX_VALUES
     assert ("k0",) not in dict(bursts.dump())
 

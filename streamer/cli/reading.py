@@ -1,6 +1,7 @@
 """tail, explain: events for human eyes, from the journal."""
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,10 +11,11 @@ from streamer.cli.options import ConfigFile, load_config
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from streamer.config import Config, FormatName
     from streamer.model import Geo, Record
 
 POLL_S = 0.5
-FORMATS = ("envelope", "raw", "ocsf", "ecs", "cef", "leef")
+FORMATS: tuple["FormatName", ...] = ("envelope", "raw", "ocsf", "ecs", "cef", "leef")
 
 WhereText = Annotated[
     str, typer.Option("--where", help="As in a sink's `where`: '{min_severity: high}' or '{types: [\"role.*\"]}'.")
@@ -75,12 +77,10 @@ def line(record: "Record") -> "Text":
 
 
 def explain(config: ConfigFile, event_id: Annotated[str, typer.Argument(help="Upstream's id.")]) -> None:
-    """One event in words and in every format. What enriched it, and which rules looked at it."""
+    """One event in words, as each sink gets it, and in the formats that no sink has. What enriched it, and which rules looked at it."""
     from rich.console import Console
 
-    from streamer.config import organizations_of
     from streamer.errors import StreamerError
-    from streamer.formats import make_format
     from streamer.formats.line import visible
     from streamer.journal.operator import open_operator
 
@@ -92,18 +92,47 @@ def explain(config: ConfigFile, event_id: Annotated[str, typer.Argument(help="Up
             f"no event {event_id} in the journal; it may be older than journal.keep: look into an archive"
         )
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
-    organizations = organizations_of(loaded)
     for record in records:
         console.print(line(record))
         console.print()
         for name, said in _facts(record, loaded.enrich.rules):
             console.print(f"{name:10}", style="bold", end="")
             console.print(said)
-        for name in FORMATS:
-            console.print(f"\n{name}", style="bold")
-            written = make_format(name, organizations).encode(record).decode("utf-8", "replace")  # type: ignore[arg-type]  # a constant
+        for heading, written in _written(record, loaded):
+            console.print(f"\n{heading}", style="bold")
             # Byte for byte as a sink gets it, but what could fool a terminal is shown as its number there. Not by rich: it expands tabs.
             typer.echo(visible(written, len(written)) if console.is_terminal else written)
+
+
+def _written(record: "Record", config: "Config") -> Iterator[tuple[str, str]]:
+    """(heading, text): what each sink gets, once where several get the same, and the event in the formats that none has."""
+    from streamer.config import SinkOptions, one_secret, organizations_of
+    from streamer.formats import make_format
+    from streamer.routing import compile_redaction, compile_where
+
+    organizations = organizations_of(config)
+    takers: dict[tuple[str, str | None], list[str]] = {}
+    for name, options in config.sinks.items():
+        where = compile_where(options.where)
+        written: str | None = None
+        if where is None or where(record.envelope):
+            secret = one_secret(f"sinks.{name}.redact_key", options.redact_key, options.redact_key_file)
+            redact = compile_redaction(options.redact, secret.reveal().encode() if secret else None, f"sinks.{name}")
+            encode = make_format(options.format, organizations, options.ocsf_version, options.event).encode
+            written = encode(redact(record) if redact is not None else record).decode("utf-8", "replace")
+        version = f" {options.ocsf_version}" if options.format == "ocsf" else ""
+        takers.setdefault((f"{options.format}{version}", written), []).append(name)
+    for (form, text), names in takers.items():
+        sinks = f"sink {names[0]}" if len(names) == 1 else f"sinks {', '.join(names)}"
+        yield (f"{form}, {sinks}", text) if text is not None else (f"{form}, not for {sinks}", "left out by `where`")
+    taken = {options.format for options in config.sinks.values()}
+    for name in FORMATS:
+        if name not in taken:
+            version = f" {SinkOptions().ocsf_version}" if name == "ocsf" else ""
+            yield (
+                f"{name}{version}, no sink",
+                make_format(name, organizations).encode(record).decode("utf-8", "replace"),
+            )
 
 
 def _facts(record: "Record", rules) -> list[tuple[str, str]]:  # type: ignore[no-untyped-def]  # a path or None

@@ -28,12 +28,36 @@ def _compile_group(group: Group) -> Predicate:
         case "all":
             if len(parts) == 1:
                 return parts[0]
-            return lambda view: all(part(view) for part in parts)
+            return _all(parts)
         case "any":
-            return lambda view: any(part(view) for part in parts)
+            return _any(parts)
         case "none":
-            return lambda view: not any(part(view) for part in parts)
+            one = _any(parts)
+            return lambda view: not one(view)
     assert_never(group.compound)
+
+
+# Loops, because a generator that any() or all() drives costs more than most of the conditions that it asks.
+
+
+def _all(parts: tuple[Predicate, ...]) -> Predicate:
+    def check(view: View) -> bool:
+        for part in parts:  # noqa: SIM110 - see above
+            if not part(view):
+                return False
+        return True
+
+    return check
+
+
+def _any(parts: tuple[Predicate, ...]) -> Predicate:
+    def check(view: View) -> bool:
+        for part in parts:  # noqa: SIM110 - see above
+            if part(view):
+                return True
+        return False
+
+    return check
 
 
 def _compile_test(test: Test) -> Predicate:
@@ -66,7 +90,10 @@ def _is_one_of(get: Getter, members: frozenset[str]) -> Predicate:
         if value is None:
             return False
         if type(value) is list:
-            return any(_text(item) in members for item in value if item is not None)
+            for item in value:  # noqa: SIM110 - as above
+                if item is not None and _text(item) in members:
+                    return True
+            return False
         return _text(value) in members
 
     return check

@@ -61,7 +61,7 @@ class RuleEngine:
         if not steps:
             return
         view = View(envelope)
-        matched = [step for step in steps if step.matches(view)]
+        matched = [step for step in steps if step[2](view)]
         if matched:
             _apply(matched, envelope)
 

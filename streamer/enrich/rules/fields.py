@@ -28,10 +28,12 @@ MAX_STEPS = 12
 class View:
     """An envelope while rules look at it: what is dear to read is read once, and only when a rule asks."""
 
-    __slots__ = ("_details", "_event", "_seconds", "envelope")
+    __slots__ = ("_details", "_event", "_seconds", "envelope", "texts")
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
+        self.texts: dict[str, str | None] = {}
+        """By path: what was read as a text."""
         self._details: Any = _UNREAD
         self._event: Any = _UNREAD
         self._seconds = -1
@@ -90,9 +92,9 @@ def getter(path: str) -> Getter:
     steps = _steps(path)
     match steps:
         case ["details", *rest]:
-            return lambda view: _walk(view.details, rest, 0)
+            return lambda view: _walk(view.details, rest)
         case ["event", *rest]:
-            return lambda view: _walk(view.event, rest, 0)
+            return lambda view: _walk(view.event, rest)
         case ["labels", *rest]:
             label = ".".join(rest)
             return lambda view: view.envelope.labels.get(label)
@@ -114,11 +116,13 @@ def _steps(path: str) -> list[str]:
 
 
 def _of_part(part: str, name: str) -> Getter:
-    outer, inner = attrgetter(f"envelope.{part}"), attrgetter(name)
+    inner = attrgetter(name)
+    if part == "project":
+        return lambda view: None if (project := view.envelope.project) is None else inner(project)
 
     def get(view: View) -> Any:
-        struct = outer(view)
-        return None if struct is None else inner(struct)
+        actor = view.envelope.actor
+        return None if actor is None else inner(actor)
 
     return get
 
@@ -133,14 +137,14 @@ def _of_geo(name: str) -> Getter:
     return get
 
 
-def _walk(value: Any, steps: list[str], at: int) -> Any:
-    for number in range(at, len(steps)):
+def _walk(value: Any, steps: list[str]) -> Any:
+    for number, step in enumerate(steps):
         if type(value) is dict:
-            value = value.get(steps[number])
+            value = value.get(step)
         elif type(value) is list:
             found: list[Any] = []
             for item in value:
-                inner = _walk(item, steps, number)
+                inner = _walk(item, steps[number:])
                 if type(inner) is list:
                     found += inner
                 elif inner is not None:
@@ -156,12 +160,14 @@ def text_getter(path: str) -> Callable[[View], str | None]:
     get = getter(path)
 
     def text(view: View) -> str | None:
+        texts = view.texts
+        if path in texts:  # several rules ask for the same key
+            return texts[path]
         value = get(view)
-        if type(value) is str:
-            return value.casefold()
         if type(value) is list:
             value = next((item for item in value if item is not None), None)
-        return None if value is None else as_text(value)
+        found = texts[path] = None if value is None else as_text(value)
+        return found
 
     return text
 

@@ -4,9 +4,10 @@ Event time is what makes catching up give the same answers as the live tail. Eve
 they belong: a burst is found whichever of its events comes last.
 """
 
-from bisect import insort
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -35,9 +36,36 @@ class Memory(Protocol):
         """Keys."""
 
 
-class _Seen(NamedTuple):
-    at: int
-    value: str
+class _Seen:
+    """Occurrences in the order of time, as two lists: when, in Unix seconds, and of which value. Lists of plain values are counted and searched in C."""
+
+    __slots__ = ("times", "values")
+
+    def __init__(self, occurrences: Iterable[tuple[int, str]] = ()) -> None:
+        self.times: list[int] = []
+        self.values: list[str] = []
+        for at, value in occurrences:
+            self.add(at, value)
+
+    def add(self, at: int, value: str) -> None:
+        place = bisect_right(self.times, at)
+        self.times.insert(place, at)
+        self.values.insert(place, value)
+
+    def remove(self, places: Iterable[int]) -> None:
+        for place in sorted(places, reverse=True):
+            del self.times[place], self.values[place]
+
+    def trim(self, kept: int) -> None:
+        """Only the newest."""
+        excess = len(self.times) - kept
+        if excess > 0:
+            del self.times[:excess], self.values[:excess]
+
+    def has(self, at_least: int, since: int, until: int) -> bool:
+        """Whether so many different values lie in the closed span."""
+        first, end = bisect_left(self.times, since), bisect_right(self.times, until)
+        return end - first >= at_least and len(set(self.values[first:end])) >= at_least
 
 
 class Bursts:
@@ -50,66 +78,78 @@ class Bursts:
         # those that are not.
         self.kept = spec.at_least * 4
         self.most_keys = min(MAX_KEYS, MAX_ENTRIES // self.kept)
-        self._keys: OrderedDict[Key, list[_Seen]] = OrderedDict()
-
-    def add(self, key: Key, value: str, at: int) -> list[_Seen]:
-        seen = self._keys.get(key)
-        if seen is None:
-            seen = self._keys[key] = []
-            if len(self._keys) > self.most_keys:
-                self._keys.popitem(last=False)
-        else:
-            self._keys.move_to_end(key)
-        insort(seen, _Seen(at, value))
-        self._drop_between(seen, value)
-        return seen
+        self._keys: OrderedDict[Key, _Seen] = OrderedDict()
 
     def reached(self, key: Key, value: str, at: int) -> bool:
         """Remember; whether some span of `within_s` that holds this moment holds `at_least` different values."""
-        seen = self.add(key, value, at)
-        found = self._most(seen, at) >= self.at_least
-        self._trim(seen)
+        seen = self._add(key, value, at)
+        found = self._is_reached(seen, at)
+        seen.trim(self.kept)
         return found
 
     def remember(self, key: Key, value: str, at: int) -> None:
-        self._trim(self.add(key, value, at))
+        self._add(key, value, at).trim(self.kept)
 
     def preceded(self, key: Key, at: int) -> bool:
         """Whether `at_least` values lie in the span that ends at this moment."""
         seen = self._keys.get(key)
+        return seen is not None and seen.has(self.at_least, at - self.within_s, at)
+
+    def _add(self, key: Key, value: str, at: int) -> _Seen:
+        seen = self._keys.get(key)
         if seen is None:
+            seen = self._keys[key] = _Seen()
+            if len(self._keys) > self.most_keys:
+                self._keys.popitem(last=False)
+        else:
+            self._keys.move_to_end(key)
+        if not self._follows(seen, value, at):
+            seen.add(at, value)
+            self._drop_between(seen, value)
+        return seen
+
+    def _follows(self, seen: _Seen, value: str, at: int) -> bool:
+        """What `_add` comes to where nothing is later, which is nearly always: without looking at every occurrence. False: something is later."""
+        times, values = seen.times, seen.values
+        if times and times[-1] > at:
             return False
-        return len({s.value for s in seen if at - self.within_s <= s.at <= at}) >= self.at_least
+        before = values.count(value)
+        if before:
+            newest = len(values) - 1 - values[::-1].index(value)
+            if times[newest] == at:
+                return True
+            if before > 1 and at - times[newest - 1 - values[newest - 1 :: -1].index(value)] <= self.within_s:
+                del times[newest], values[newest]
+        times.append(at)
+        values.append(value)
+        return True
 
-    def _most(self, seen: list[_Seen], at: int) -> int:
-        reach = self.within_s
-        if seen[-1].at <= at:
-            return len({s.value for s in seen if s.at >= at - reach})
-        starts = {at, *(s.at for s in seen if at - reach <= s.at <= at)}
-        return max(len({s.value for s in seen if start <= s.at <= start + reach}) for start in starts)
+    def _is_reached(self, seen: _Seen, at: int) -> bool:
+        reach, times = self.within_s, seen.times
+        if times[-1] <= at:
+            return seen.has(self.at_least, at - reach, at)
+        # Out of order: every span that begins with an occurrence, or at this moment, and holds it.
+        starts = times[bisect_left(times, at - reach) : bisect_right(times, at)]
+        return any(seen.has(self.at_least, start, start + reach) for start in (*starts, at))
 
-    def _drop_between(self, seen: list[_Seen], value: str) -> None:
+    def _drop_between(self, seen: _Seen, value: str) -> None:
         """An occurrence between two of the same value that lie within one span is in no span without one of them."""
-        same = [s for s in seen if s.value == value]
-        if len(same) < 2:
-            return
-        for number in range(len(same) - 1, 0, -1):
-            if same[number] == same[number - 1]:
-                seen.remove(same.pop(number))
-        for number in range(len(same) - 2, 0, -1):
-            if same[number + 1].at - same[number - 1].at <= self.within_s:
-                seen.remove(same.pop(number))
-
-    def _trim(self, seen: list[_Seen]) -> None:
-        if len(seen) > self.kept:
-            del seen[: len(seen) - self.kept]
+        same = {place: at for place, (at, one) in enumerate(zip(seen.times, seen.values, strict=True)) if one == value}
+        kept: list[int] = []
+        for place, at in same.items():
+            if kept and same[kept[-1]] == at:
+                continue
+            if len(kept) > 1 and at - same[kept[-2]] <= self.within_s:
+                kept.pop()
+            kept.append(place)
+        seen.remove(same.keys() - set(kept))
 
     def dump(self) -> Any:
-        return list(self._keys.items())
+        return [(key, list(zip(seen.times, seen.values, strict=True))) for key, seen in self._keys.items()]
 
     def restore(self, state: Any) -> None:
-        found = msgspec.convert(state, list[tuple[Key, list[_Seen]]])
-        self._keys = OrderedDict((key, sorted(seen)[-self.kept :]) for key, seen in found[-self.most_keys :])
+        found = msgspec.convert(state, list[tuple[Key, list[tuple[int, str]]]])
+        self._keys = OrderedDict((key, _Seen(seen[-self.kept :])) for key, seen in found[-self.most_keys :])
 
     def __len__(self) -> int:
         return len(self._keys)
