@@ -1,5 +1,6 @@
 """YAML that an operator wrote, to nodes that are safe to walk, and a node to its value. What is no YAML has its place and mend."""
 
+import re
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ MAX_NODES = 100_000
 """Aliases unfolded: a small text can stand for a very large one."""
 MAX_DEPTH = 24
 
+_KEY = re.compile(r"sk-(?:admin|proj|svcacct)-[\w.-]+")
 _OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 _CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
@@ -45,11 +47,12 @@ def value_of(node: yaml.Node) -> Any:
     try:
         return yaml.constructor.SafeConstructor().construct_object(node)
     except (ValueError, KeyError, yaml.YAMLError):
-        raise ValueError(f"{_short(node.value)} is no value; put it in quotes") from None
+        raise ValueError("is no value; put it in quotes") from None  # unsaid what stands there: it may be a secret
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:80] + "…")
+def without_keys(sentence: str) -> str:
+    """A sentence that repeats what an operator wrote, without a key that stands where none should (`api_key:sk-admin-…`)."""
+    return _KEY.sub("sk-***", sentence)
 
 
 def plain(text: str) -> Any:
@@ -57,7 +60,7 @@ def plain(text: str) -> Any:
     try:
         root = compose(text, "it")
     except ConfigError:
-        raise ValueError(f"{_short(text)} is no YAML; put quotes around it") from None
+        raise ValueError("is no YAML; put quotes around it") from None
     return None if root is None else _built(root)
 
 
@@ -74,7 +77,7 @@ def _not_yaml(text: str, name: str, error: yaml.YAMLError) -> ConfigError:
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
     line = mark.line if mark else 0
     mend = "put quotes around ${…}" if "${" in "".join(text.splitlines()[line : line + 1]) else "mend the line"
-    return ConfigError(f"{name}:{line + 1}: not YAML: {what}; {mend}")
+    return ConfigError(without_keys(f"{name}:{line + 1}: not YAML: {what}; {mend}"))
 
 
 def _too_much(name: str, mark: Any) -> ConfigError:

@@ -60,7 +60,8 @@ def prepare(folder: Path, target: str) -> Path:
 
 def mutmut(folder: Path, *names: str) -> None:
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(CHILDREN), *names]
-    subprocess.run(command, cwd=folder, env={**environ, "CI": "1"}, stdout=subprocess.DEVNULL, check=False)
+    quiet = subprocess.DEVNULL  # a spinner; and that no name is "none*"
+    subprocess.run(command, cwd=folder, env={**environ, "CI": "1"}, stdout=quiet, stderr=quiet, check=False)
 
 
 def ends(meta: Path) -> dict[str, int | None]:

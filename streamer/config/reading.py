@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamer.config.options import Config, SinkOptions, SourceOptions, config_model
-from streamer.document import compose, plain, value_of
+from streamer.document import compose, plain, value_of, without_keys
 from streamer.errors import ConfigError
 
 Path_ = tuple[str | int, ...]
@@ -245,7 +245,9 @@ def judge(
     rest = _Judge(data, reader.places, reader.unresolved, config_model(sources, sinks))
     config = rest.config()
     found = sorted({*problems, *rest.problems}, key=lambda p: (isinstance(p[0], str), p))
-    return config, [f"{place if isinstance(place, str) else f'{name}:{place}'}: {said}" for place, said in found]
+    return config, [
+        without_keys(f"{place if isinstance(place, str) else f'{name}:{place}'}: {said}") for place, said in found
+    ]
 
 
 def parse(

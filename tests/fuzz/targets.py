@@ -212,7 +212,9 @@ def api(raw: bytes) -> None:
     for one in LISTS:
         try:
             page = finished(
-                OpenAIDirectory(name, ScriptedApi(name, api_options(), said(raw))).read(one, "proj_1", "cursor")
+                OpenAIDirectory(name, ScriptedApi(name, api_options(), said(raw)), TELEMETRY).read(
+                    one, "proj_1", "cursor"
+                )
             )
         except (ConfigError, RetryableError) as error:
             one_sentence(error)
