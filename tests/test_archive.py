@@ -536,6 +536,16 @@ async def test_the_sink_opens_writes_ticks_and_finishes(tmp_path: Path) -> None:
     assert "can be written" in await kind.probe(options, context(tmp_path))
 
 
+async def test_a_renamed_sink_finds_its_open_segment(tmp_path: Path) -> None:
+    """Goal: with a bucket, what is not closed yet lies under the sink's first name, whatever it is called now. Method: opened under another; nobody is asked."""
+    s3 = {"endpoint_url": "http://127.0.0.1:9", "access_key_id": "x", "secret_access_key": "x"}
+    options = ArchiveOptions.model_validate({"path": "s3://bucket", "s3": s3})
+    position = SinkPosition(Seq(0), None, SinkName("lake"))
+    renamed = SinkContext(name=SinkName("datalake"), position=position, journal="j", folder=tmp_path)
+    async with SINKS["archive"].open(options, renamed):
+        assert [path.name for path in tmp_path.iterdir()] == ["archive-lake"]
+
+
 async def test_a_run_to_the_end_closes_what_is_open(tmp_path: Path) -> None:
     """Goal: after `run --once` everything lies in objects and is vouched for. Method: the real delivery loop over a real journal, to its end."""
     kind, name = SINKS["archive"], SinkName("lake")
