@@ -543,7 +543,7 @@ async def test_a_renamed_sink_finds_its_open_segment(tmp_path: Path) -> None:
     position = SinkPosition(Seq(0), None, SinkName("lake"))
     renamed = SinkContext(name=SinkName("datalake"), position=position, journal="j", folder=tmp_path)
     async with SINKS["archive"].open(options, renamed):
-        assert [path.name for path in tmp_path.iterdir()] == ["archive-lake"]
+        assert [path.name for path in tmp_path.iterdir()] == ["archive-lake"]  # noqa: ASYNC240 - nothing else runs here
 
 
 async def test_a_run_to_the_end_closes_what_is_open(tmp_path: Path) -> None:
