@@ -55,11 +55,12 @@ def _ratio(value: float, theirs: Speed, ours: Speed) -> str:
     return "" if theirs is ours else f" ({value:.2f})"
 
 
-def faults(peers: Sequence[Peer], child: Child) -> None:
+def faults(peers: Sequence[Peer], child: Child, only: str, backfills: int) -> None:
     peers = [peer for peer in peers if peer.keeps_position]
     head("what happens", *(peer.name for peer in peers))
-    for case in CASES:
-        say(case.title, *(suffer(peer, child, case) for peer in peers))
+    for case in (case for case in CASES if only in case.title):
+        title = f"{backfills} {case.title}" if case.kills else case.title
+        say(title, *(suffer(peer, child, case, backfills) for peer in peers))
     print()
 
 
@@ -71,6 +72,8 @@ def main() -> None:
         "--rounds", type=int, default=3, help="runs of ours and of Grove at each latency, for medians; others run once"
     )
     parser.add_argument("--only", default="", help="names of others, comma-separated")
+    parser.add_argument("--fault", default="", help="only those whose title has this text")
+    parser.add_argument("--backfills", type=int, default=3, help="so many are killed")
     parser.add_argument("--no-speed", action="store_true")
     parser.add_argument("--no-faults", action="store_true")
     given = parser.parse_args()
@@ -82,7 +85,7 @@ def main() -> None:
         if not given.no_speed:
             speeds(peers, child, given.rounds)
         if not given.no_faults:
-            faults(peers, child)
+            faults(peers, child, given.fault, given.backfills)
     print(f"{versions}; {time.strftime('%Y-%m-%d')}; {time.monotonic() - began:.0f} s")
 
 

@@ -19,10 +19,9 @@ from tests.simulation import Child
 EVENTS = 2_000
 BACKFILL = 5_000
 KILLED_AFTER_PAGES = (15, 30)
-KILLED_BACKFILLS = 3
 LATE_S = 10
 MUCH_LATER_S = 3600
-PATIENCE_S = 15
+PATIENCE_S = 30
 OUTAGE_S = 10
 AGAIN = 6
 """Runs at most after the fault; each begins in a second of its own, which Grove's file names need."""
@@ -60,10 +59,10 @@ class Story:
     def pages(self) -> int:
         return int(self.child.stats()["pages"])
 
-    def happens(self, ago_s: int = 0, kind: str = "login.succeeded") -> None:
-        """One event, with an `effective_at` so long ago, in the listing of its type."""
-        at = int(time.time()) - ago_s
-        event = {"id": f"audit_log-{time.time_ns()}", "type": kind, "effective_at": at}
+    def happens(self, at: float | None = None, kind: str = "login.succeeded") -> None:
+        """One event of now, or of that Unix time, in the listing of its type."""
+        second = int(time.time() if at is None else at)
+        event = {"id": f"audit_log-{time.time_ns()}", "type": kind, "effective_at": second}
         self.child.control("POST", "events", [event])
 
     def outcome(self) -> Outcome:
@@ -114,9 +113,10 @@ def _without_checkpoint(story: Story, strike: Callable[[Path], None]) -> None:
 
 
 def late(story: Story) -> None:
-    story.happens(1)
+    now = time.time()
+    story.happens(now)
     story.go()
-    story.happens(LATE_S)
+    story.happens(now - LATE_S)
     story.settle()
     if story.job.patience_s:
         time.sleep(story.job.patience_s)
@@ -125,7 +125,7 @@ def late(story: Story) -> None:
 
 def much_later(story: Story) -> None:
     story.go()
-    story.happens(MUCH_LATER_S)
+    story.happens(time.time() - MUCH_LATER_S)
     story.settle()
 
 
@@ -163,42 +163,38 @@ class Case:
     """To the job."""
     only: frozenset[str] = frozenset()
     """Names of peers; empty: all."""
-    times: int = 1
+    kills: bool = False
+    """At moments that are not the same each time: done several times."""
 
 
 OTHERS = frozenset({"Grove", "dlt"})
 CASES = (
-    Case("HTTP 500 on page 4 of a backfill", page_4),
-    Case(
-        f"{KILLED_BACKFILLS} backfills of {BACKFILL:,}, `kill -9` twice in each",
-        killed,
-        BACKFILL,
-        times=KILLED_BACKFILLS,
-    ),
+    Case("HTTP 500 after the third page of a backfill", page_4),
+    Case(f"backfills of {BACKFILL:,}, `kill -9` twice in each", killed, BACKFILL, kills=True),
     Case("its checkpoint emptied, then 10 events", emptied),
     Case("its checkpoint removed, then 10 events", removed),
-    Case(f"an event appears {LATE_S} s late", late),
+    Case(f"an event appears that is {LATE_S} s older than the newest", late),
     Case(
         f"the same, with a delay (Grove) or lag (dlt) of {PATIENCE_S} s",
         late,
         changes={"patience_s": PATIENCE_S},
         only=OTHERS,
     ),
-    Case("an event appears an hour late (this: at the next recheck)", much_later, changes={"recheck": "1s"}),
+    Case("an event appears an hour late (this: by the next recheck)", much_later, changes={"recheck": "1s"}),
     Case("a tenant event", tenant),
     Case(f"its receiver down for {OUTAGE_S} s in a backfill", dead, only=frozenset({"this", "Grove"})),
 )
 
 
-def suffer(peer: Peer, child: Child, case: Case) -> str:
+def suffer(peer: Peer, child: Child, case: Case, times: int) -> str:
     """What was lost and repeated, as a cell of the table; of all times together."""
     if not peer.keeps_position or (case.only and peer.name not in case.only):
         return ""
-    told = [_suffer_once(peer, child, case) for _ in range(case.times)]
+    told = [_suffer_once(peer, child, case) for _ in range(times if case.kills else 1)]
     outcomes, statuses, beside = zip(*told, strict=True)
     said = str(sum(outcomes[1:], outcomes[0]))
-    if case.times > 1 and (short := sum(1 for outcome in outcomes if outcome.lost)):
-        said += f", incomplete in {short} of {case.times}"
+    if short := sum(1 for outcome in outcomes if outcome.lost and case.kills):
+        said += f", incomplete in {short} of {times}"
     if ended := sorted({status for run in statuses for status in run if status > 0}):
         said += f" (exit {', '.join(map(str, ended))})"
     return said + (f"; the file beside it {beside[0]}" if beside[0] else "")
