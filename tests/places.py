@@ -80,8 +80,10 @@ class Place:
         return self
 
     def write(self) -> Path:
-        self.config.write_text(yaml.safe_dump(self.document, sort_keys=False))
-        return self.config
+        """Whole or not at all: a daemon may be reading it."""
+        fresh = self.config.with_suffix(".new")
+        fresh.write_text(yaml.safe_dump(self.document, sort_keys=False))
+        return fresh.rename(self.config)
 
     def ids(self) -> list[str]:
         """Of the file's whole lines."""

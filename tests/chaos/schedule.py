@@ -100,7 +100,7 @@ def lives(seed: int, kinds: Kinds, first: int = 0) -> Iterator[Life]:
 def _life(number: int, chance: random.Random, kinds: Kinds) -> Life:
     ending: Ending = chance.choices(("kill", "point", "stop"), (87, 10, 3))[0]
     seconds = chance.choices(
-        (chance.uniform(0.02, 0.5), chance.uniform(0.5, 1.8), chance.uniform(1.8, 4)), (30, 55, 15)
+        (chance.uniform(0.02, 0.5), chance.uniform(0.5, 2.5), chance.uniform(2.5, 5)), (25, 60, 15)
     )[0]
     if ending == "point":
         seconds = 2.5
@@ -150,7 +150,7 @@ def step(chance: random.Random) -> float:
 def faults(chance: random.Random, *, date_may_lie: bool, holding: bool) -> dict[str, dict[str, Any]]:
     """`date_may_lie`: not while our own clock is wrong as well: then nobody would know the time."""
     chosen: dict[str, dict[str, Any]] = {}
-    for name in chance.sample(sorted(GENTLE), chance.randint(1, 5)):
+    for name in chance.sample(sorted(GENTLE), chance.randint(2, 6)):
         chosen[name] = {"probability": round(chance.uniform(0.01, 0.1), 3)}
         if GENTLE[name] is not None:
             chosen[name]["value"] = GENTLE[name]
@@ -159,7 +159,7 @@ def faults(chance: random.Random, *, date_may_lie: bool, holding: bool) -> dict[
     for name, (low, high) in BIRTH.items():
         if chance.random() < 0.7:
             chosen[name] = {
-                "probability": round(chance.uniform(0.01, 0.3), 3),
+                "probability": round(chance.uniform(0.01, 0.15), 3),
                 "value": round(chance.uniform(low, high), 1),
             }
     if date_may_lie and chance.random() < 0.15:
@@ -199,7 +199,7 @@ def configuration(chance: random.Random) -> dict[str, Any]:
         "sinks.lake.roll": {"size": chance.choice(("64KiB", "4MiB")), "age": chance.choice(("1s", "5s"))},
         "sinks.lake.batch": {"events": chance.choice((13, 1000))},
         "sinks.hook.batch": {"events": chance.choice((1, 50, 500)), "wait": "0s"},
-        "journal.max_size": chance.choice(("8MiB", "64MiB")),
+        "journal.max_size": chance.choice(("32MiB", "256MiB", "256MiB", "256MiB")),
     }
 
 

@@ -53,7 +53,7 @@ class World:
         place.document["state"] = str(disk / "state")
         place.document["enrich"] = {"directory": None}
         place.document["reload"] = {"watch": "1s"}
-        place.document["journal"] = {"keep": "4d", "max_size": "64MiB"}
+        place.document["journal"] = {"keep": "4d", "max_size": "256MiB"}
         place.document["sources"]["acme"] = {
             "type": "openai_audit_logs",
             "api_key_file": str(self.folder / "api.key"),
