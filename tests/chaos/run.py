@@ -257,7 +257,7 @@ class Chaos:
         ends = time.monotonic() + self._storm_s
         while time.monotonic() < ends:
             faults = schedule.faults(chance, date_may_lie=False, holding=False)
-            world.set_faults({name: setting for name, setting in faults.items() if name not in schedule.BIRTH})
+            world.set_faults(faults)
             world.set_weather({road: schedule.weather(chance) for road in schedule.ROADS})
             world.burst(chance.randint(1, 40))
             act = chance.choice(("freeze", "fill disk", "rotate key", "restart webhook", "change configuration"))

@@ -98,15 +98,15 @@ def lives(seed: int, kinds: Kinds, first: int = 0) -> Iterator[Life]:
 
 
 def _life(number: int, chance: random.Random, kinds: Kinds) -> Life:
+    """Fair or foul: under a foul sky hardly a window is walked to its end, and where nothing is walked there is nothing to lose."""
+    fair = chance.random() < 0.45
     ending: Ending = chance.choices(("kill", "point", "stop"), (87, 10, 3))[0]
-    seconds = chance.choices(
-        (chance.uniform(0.02, 0.5), chance.uniform(0.5, 2.5), chance.uniform(2.5, 5)), (25, 60, 15)
-    )[0]
-    if ending == "point":
-        seconds = 2.5
+    seconds = chance.uniform(1, 3.5) if fair else chance.choice((chance.uniform(0.02, 0.5), chance.uniform(0.5, 2.5)))
     acts = list(_acts(chance, seconds, kinds))
     clock_s = step(chance) if kinds.clock and chance.random() < 0.25 else 0.0
     stepped = clock_s != 0 or any(act.what == "step clock" for act in acts)
+    foul_api = {} if fair else faults(chance, date_may_lie=not stepped, holding=chance.random() < 0.04)
+    sky = {road: weather(chance) for road in ROADS}
     return Life(
         number=number,
         seconds=round(seconds, 3),
@@ -114,8 +114,8 @@ def _life(number: int, chance: random.Random, kinds: Kinds) -> Life:
         point=chance.randrange(len(POINTS)) if ending == "point" else None,
         clock_s=clock_s,
         acts=sorted(acts, key=lambda act: act.at_s),
-        faults=faults(chance, date_may_lie=not stepped, holding=chance.random() < 0.04),
-        weather={road: weather(chance) for road in ROADS},
+        faults=foul_api | births(chance),
+        weather=sky | {"upstream": Weather()} if fair else sky,
         configuration=configuration(chance) if chance.random() < 0.3 else {},
     )
 
@@ -156,16 +156,22 @@ def faults(chance: random.Random, *, date_may_lie: bool, holding: bool) -> dict[
             chosen[name]["value"] = GENTLE[name]
     if "empty_page" in chosen:  # five in a row are believed: no fault, but an empty log
         chosen["empty_page"] |= {"probability": 0.1, "count": 4}
+    if date_may_lie and chance.random() < 0.15:
+        chosen["clock_offset"] = {"probability": round(chance.uniform(0.05, 1), 2), "value": step(chance)}
+    if holding:
+        chosen[chance.choice(HOLDING)] = {"probability": 0.2, "count": 2}
+    return chosen
+
+
+def births(chance: random.Random) -> dict[str, dict[str, Any]]:
+    """Events that show up late, or whose time is rounded."""
+    chosen: dict[str, dict[str, Any]] = {}
     for name, (low, high) in BIRTH.items():
         if chance.random() < 0.7:
             chosen[name] = {
                 "probability": round(chance.uniform(0.01, 0.15), 3),
                 "value": round(chance.uniform(low, high), 1),
             }
-    if date_may_lie and chance.random() < 0.15:
-        chosen["clock_offset"] = {"probability": round(chance.uniform(0.05, 1), 2), "value": step(chance)}
-    if holding:
-        chosen[chance.choice(HOLDING)] = {"probability": 0.2, "count": 2}
     return chosen
 
 
