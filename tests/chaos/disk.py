@@ -89,7 +89,6 @@ class Call(NamedTuple):
     result: int | None
     """None: it has begun, or the process died in it."""
     begins: bool
-    ends: bool
 
 
 def calls(log: Path) -> Iterator[Call]:
@@ -97,13 +96,13 @@ def calls(log: Path) -> Iterator[Call]:
     with log.open(encoding="ascii") as lines:
         for line in lines:
             if (whole := _WHOLE.match(line)) is not None:
-                yield Call(whole[1], whole[2], whole[3], _number(whole[4]), begins=True, ends=True)
+                yield Call(whole[1], whole[2], whole[3], _number(whole[4]), begins=True)
             elif (part := _BEGUN.match(line)) is not None:
                 begun[part[1]] = (part[2], part[3])
-                yield Call(part[1], part[2], part[3], None, begins=True, ends=False)
+                yield Call(part[1], part[2], part[3], None, begins=True)
             elif (rest := _ENDED.match(line)) is not None:
                 name, arguments = begun.pop(rest[1])
-                yield Call(rest[1], name, arguments + rest[3], _number(rest[4]), begins=False, ends=True)
+                yield Call(rest[1], name, arguments + rest[3], _number(rest[4]), begins=False)
 
 
 def _number(text: str) -> int | None:
@@ -144,11 +143,11 @@ class Disk:
                 self._syncing[call.thread] = self._number
                 if call.name == "close":  # its number is free at once, and may be given away before the call returns
                     self._handles.pop(int(call.arguments), None)
-            if not call.ends:
+            if call.result is None:  # begun, or killed in it
                 unfinished[call.thread] = call
                 continue
             unfinished.pop(call.thread, None)
-            if call.result is not None and call.result >= 0:
+            if call.result >= 0:
                 self._do(call)
         for call in unfinished.values():
             self._note_torn(call)
