@@ -47,9 +47,8 @@ def due_rechecks(
     due = []
     end = int(min(now - overlap_s, progress.watermark))
     for index, recheck in sorted(enumerate(rechecks), key=lambda item: item[1].window):
-        done = float(rechecked(progress, index))
-        if done > now:  # some clock was wrong then; what it covered is not known, but it was done as regularly before
-            done = now - recheck.every
+        # Done later than now: the clock is behind, or was ahead. Nothing is due, and so what is done never moves back.
+        done = min(rechecked(progress, index), now)
         if now - done < recheck.every:
             continue
         parts = [(done - recheck.window, min(done, end)), (max(done, now - recheck.window), end)]

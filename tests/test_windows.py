@@ -63,10 +63,11 @@ def test_after_an_outage_the_middle_is_not_walked_twice() -> None:
     assert (index, spans) == (0, [Window(away - 7200, away), Window(NOW - 7200, NOW - 300)])
 
 
-def test_a_recheck_that_a_wrong_clock_left_in_the_future_is_due() -> None:
-    """Goal: nothing stays unchecked until that future comes; method: done two hours from now, and how far the walk then reaches."""
-    progress = Progress(NOW + 7200, (NOW + 7200, NOW))
-    assert due_rechecks(progress, RECHECKS, NOW, 300.0) == [(0, [Window(NOW - 900 - 7200, NOW - 300)])]
+def test_under_a_clock_that_is_behind_no_recheck_is_due() -> None:
+    """Goal: what is done never moves back, for the next one would pass over what lies between; method: two days behind, and at all."""
+    progress = Progress(NOW, (NOW, NOW - 86_400))
+    assert due_rechecks(progress, RECHECKS, NOW - 2 * 86_400, 300.0) == []
+    assert due_rechecks(progress, RECHECKS, NOW - 1, 300.0)[0][0] == 1
 
 
 def test_done_rechecks_are_remembered_each_alone() -> None:

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import msgspec
 
 from tests.chaos import checks, schedule
 from tests.chaos.checks import body, judge_all, lies, peak_mib, proves, settles, truth
@@ -246,8 +249,10 @@ class Chaos:
         except AssertionError:
             status = world.place.status()
             rows = [(r["sink"], r["acked"], r["backlog"], r["state"], r["error"]) for r in status.get("sinks", [])]
+            seen = {msgspec.json.decode(line, type=checks.Line).id for line in checks.file_lines(world.disk)}
+            lost = [row for i, row in wanted.items() if i not in seen]
             raise AssertionError(
-                f"not everything is everywhere after {QUIET_S:g} s: {len(wanted)} wanted, {rows}, {status.get('listings')}\n{self.log_tail()}"
+                f"{lost[:10]} are not in the file; not everything is everywhere after {QUIET_S:g} s: {len(wanted)} wanted, {rows}, {status.get('listings')}\n{self.log_tail()}"
             ) from None
         return wanted
 
@@ -303,6 +308,8 @@ def run(given: argparse.Namespace, folder: Path) -> Report:
         except AssertionError as error:
             report.trouble.append(str(error))
         report.by_fault = dict(sorted(made.struck().items()))
+        if report.trouble and given.keep:
+            shutil.copytree(made.disk, folder / "left")
     report.faults = sum(report.by_fault.values())
     report.seconds = round(time.monotonic() - began, 1)
     return report
