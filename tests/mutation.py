@@ -86,6 +86,13 @@ def change(name: str, texts: Mapping[str, str]) -> Iterator[str]:
             yield f"  {line[0]} {line[1:].strip()}"
 
 
+def is_none(name: str, target: str, texts: Mapping[str, str]) -> bool:
+    """No change at all: SQL knows no case."""
+    lines = [line.lower() for line in change(name, texts)]
+    before, after = ([line[3:] for line in lines if line[2] == sign] for sign in "-+")
+    return target == "journal" and before == after
+
+
 def interval(killed: int, tried: int) -> tuple[float, float]:
     """Wilson's, at 95 %, in percent."""
     z, share = 1.96, killed / tried
@@ -103,15 +110,17 @@ def main() -> int:
         names = sorted(ends(meta))
         chosen = random.Random(SEED).sample(names, sample) if 0 < sample < len(names) else names
         mutmut(folder, *(chosen if len(chosen) < len(names) else ()))
-        came = {name: end for name, end in ends(meta).items() if name in set(chosen) and end is not None}
         texts = functions(meta.with_suffix("").read_text())
+        came = {name: end for name, end in ends(meta).items() if name in set(chosen) and end is not None}
+        tried = len(came)
+        came = {name: end for name, end in came.items() if not is_none(name, target, texts)}
     alive = [name for name, end in came.items() if end in (SURVIVED, NO_TESTS)]
     for name in alive:
         sys.stdout.write("\n".join([name.rpartition(".")[2], *change(name, texts), ""]))
     killed = len(came) - len(alive)
     low, high = interval(killed, len(came))
     sys.stdout.write(
-        f"{target}: {len(names)} changes, {len(came)} tried, {killed} noticed: {100 * killed / len(came):.1f} % ({low:.1f} to {high:.1f})\n"
+        f"{target}: {len(names)} changes, {tried} tried, {tried - len(came)} of them none, {killed} noticed: {100 * killed / len(came):.1f} % ({low:.1f} to {high:.1f})\n"
     )
     return 0
 

@@ -7,6 +7,7 @@ import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from streamer.errors import ConfigError, RetryableError
 from streamer.journal.operator import open_operator
 from streamer.journal.schema import VERSION
-from streamer.journal.sqlite import BLOCK_EVENTS, FILE, SqliteJournal, memory_key, open_journal
+from streamer.journal.sqlite import BLOCK_BYTES, BLOCK_EVENTS, FILE, SqliteJournal, memory_key, open_journal
 from streamer.model import Entry, Event, EventId, Progress, Seq, SinkName, SourceName
 from streamer.ports import DeadLetter, SinkPosition
 
@@ -338,3 +339,153 @@ async def test_files_are_private(tmp_path: Path) -> None:
         modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "state").iterdir()}
     assert set(modes.values()) == {0o600}, modes
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+# --- what is handed back, field by field -------------------------------------------------------------------------------
+
+
+async def test_the_size_counts_records_and_bytes(journal: SqliteJournal, clock: Clock) -> None:
+    """Goal: `journal_bytes` and the backlog are what lies there. Method: an empty journal, records, and after a prune; live bytes against
+    those of the file."""
+    empty = await journal.size()
+    assert (empty.records, empty.head, empty.oldest) == (0, 0, 1)
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    size = await journal.size()
+    assert (size.records, size.head, size.oldest) == (10, 10, 1)
+    big = [Entry(EventId(f"big{n}"), 1, b"x" * 500_000) for n in range(6)]
+    await journal.append(ACME, "organization", big, Progress(1))
+    await journal.position(SINK, "earliest")
+    await journal.ack(SINK, Seq(16), None, [])
+    clock.now += 100
+    full = await journal.size()
+    with sqlite3.connect(journal.path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    assert (await journal.size()).used_bytes == journal.path.stat().st_size, "no log, and no page is free"
+    assert await journal.prune([SINK], 50, 1e6) == 16
+    pruned = await journal.size()
+    assert (pruned.records, pruned.head, pruned.oldest) == (0, 16, 17)
+    assert pruned.used_bytes < full.used_bytes / 2
+
+
+async def test_hours_are_counted_for_one_listing_from_a_time_on(journal: SqliteJournal) -> None:
+    """Goal: the usual rhythm is that of the listing. Method: two listings of two sources over three hours."""
+    hour = 1_700_000_000 // 3600
+    for source, listing, start in (
+        ("acme", "organization", 0),
+        ("acme", "tenant", 100),
+        ("other", "organization", 200),
+    ):
+        items = [Entry(EventId(f"e{start + n}"), (hour + n // 2) * 3600 + n, b"{}") for n in range(6)]
+        await journal.append(SourceName(source), listing, items, Progress(1))  # type: ignore[arg-type]  # both are listings
+    assert await journal.hours(ACME, "organization", (hour + 1) * 3600) == [
+        (hour + 1, 2, (hour + 1) * 3600 + 3),
+        (hour + 2, 2, (hour + 2) * 3600 + 5),
+    ]
+    assert len(await journal.hours(ACME, "tenant", 0)) == 3
+    assert await journal.hours(SourceName("nobody"), "tenant", 0) == []
+
+
+async def test_repairs_are_asked_for_and_done_one_by_one(journal: SqliteJournal, clock: Clock) -> None:
+    """Goal: each range is walked once, oldest request first, and never before what was forgotten. Method: three requests for two listings; then
+    ids are forgotten up to the middle of one."""
+    with open_operator(journal.path.parent) as operator:
+        operator.repair("acme", "organization", [(100, 200), (300, 400)])
+        operator.repair("acme", "tenant", [(500, 600)])
+    first, second = await journal.repairs(ACME, "organization")
+    assert [(one.since, one.before) for one in (first, second)] == [(100, 200), (300, 400)]
+    await journal.repaired(first)
+    assert await journal.repairs(ACME, "organization") == [second]
+    assert [(one.since, one.before) for one in await journal.repairs(ACME, "tenant")] == [(500, 600)]
+    assert await journal.repairs(SourceName("other"), "organization") == []
+    await journal.append(ACME, "organization", [Entry(EventId("old"), 340, b"{}")], Progress(int(clock.now)))
+    await journal.prune([], 0, clock.now - 350)
+    assert [(one.since, one.before) for one in await journal.repairs(ACME, "organization")] == [(350, 400)]
+
+
+async def test_ids_are_remembered_for_as_long_as_asked(journal: SqliteJournal, clock: Clock) -> None:
+    """Goal: an event that may be walked again is known. Method: ids on both sides of the limit, a watermark that is at now."""
+    now = int(clock.now)
+    items = [Entry(EventId("in"), now - 99, b"{}"), Entry(EventId("out"), now - 101, b"{}")]
+    await journal.append(ACME, "organization", items, Progress(now))
+    await journal.prune([], 0, 100)
+    assert [event.id for event in await journal.unknown(ACME, as_events(items))] == ["out"]
+    assert await journal.unknown(ACME, []) == []
+    clock.now -= 1000
+    await journal.prune([], 0, 100)
+    assert [event.id for event in await journal.unknown(ACME, as_events(items))] == ["out"], "a clock that steps back"
+
+
+async def test_a_letter_and_a_replay_come_back_whole(journal: SqliteJournal) -> None:
+    """Goal: no field of what an operator asked is lost. Method: three letters and a replay, and where their sink stands after each."""
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    await journal.position(SINK, "earliest")
+    letters = [
+        DeadLetter(
+            sink=SINK,
+            seq=Seq(n),
+            id=f"e{n}",
+            type=f"t{n}",
+            reason=f"r{n}",
+            attempts=n,
+            at=float(n),
+            line=b'{"n":%d}' % n,
+        )
+        for n in range(1, 4)
+    ]
+    await journal.ack(SINK, Seq(10), {"at": 1}, letters)
+    found = await journal.dead_letters(9)
+    assert found == [
+        msgspec.structs.replace(one, number=back.number) for one, back in zip(letters[::-1], found, strict=True)
+    ]
+    assert [one.id for one in await journal.dead_letters(2)] == ["e3", "e2"]
+    with open_operator(journal.path.parent) as operator:
+        operator.requeue(None, SINK)
+        assert operator.replay(SINK, 1_700_000_000.0, 1_800_000_000.0) == 10
+    await journal.settle((await journal.requeued(SINK))[:1], True, {"at": 2})
+    assert (await journal.position(SINK, "earliest")).bookmark == {"at": 2}
+    again = [msgspec.structs.replace(one, reason="again", attempts=9, at=9.0) for one in await journal.requeued(SINK)]
+    await journal.settle(again, False, None)
+    assert [(one.reason, one.attempts, one.at) for one in await journal.dead_letters(9)] == [("again", 9, 9.0)] * 2
+    (replay,) = await journal.replays(SINK)
+    assert (replay.sink, replay.after, replay.until) == (SINK, 0, 10)
+    assert (replay.since, replay.before) == (1_700_000_000.0, 1_800_000_000.0)
+    await journal.replayed(replay, Seq(4), {"at": 3}, letters[:1])
+    assert [one.after for one in await journal.replays(SINK)] == [4]
+    assert (await journal.position(SINK, "earliest")) == SinkPosition(Seq(10), {"at": 3}, SINK)
+    assert len(await journal.dead_letters(9)) == 3
+
+
+async def test_blocks_have_at_most_so_many_lines_and_bytes(journal: SqliteJournal) -> None:
+    """Goal: a block is read at once, so it is small. Method: many small lines, then large ones; the rows of the file."""
+    await journal.append(ACME, "organization", entries(BLOCK_EVENTS * 2), Progress(1))
+    large = [Entry(EventId(f"large{n}"), 1, b"x" * (BLOCK_BYTES // 2)) for n in range(5)]
+    await journal.append(ACME, "organization", large, Progress(1))
+    with sqlite3.connect(journal.path) as db:
+        counts = [count for (count,) in db.execute("SELECT count FROM blocks ORDER BY last_seq")]
+    db.close()
+    assert counts == [BLOCK_EVENTS, BLOCK_EVENTS, 2, 2, 1]
+
+
+async def test_a_read_ends_where_it_was_told_to(journal: SqliteJournal) -> None:
+    """Goal: a batch has at most so many events and bytes, and at least one. Method: reads over a block's end, by events and by bytes."""
+    await journal.append(ACME, "organization", entries(BLOCK_EVENTS + 10), Progress(1))
+    assert [r.seq for r in await journal.read(Seq(BLOCK_EVENTS - 2), 4, 1 << 20)] == [
+        BLOCK_EVENTS + n for n in (-1, 0, 1, 2)
+    ]
+    size = len(entries(1)[0].line)
+    assert [r.seq for r in await journal.read(Seq(0), 100, 3 * size)] == [1, 2, 3]
+    assert [r.seq for r in await journal.read(Seq(0), 100, 3 * size - 1)] == [1, 2]
+    assert [r.seq for r in await journal.read(Seq(0), 100, 1)] == [1]
+    assert [r.seq for r in await journal.read(Seq(BLOCK_EVENTS + 5), 100, 1 << 20)] == [
+        BLOCK_EVENTS + n for n in range(6, 11)
+    ]
+    assert await journal.read(Seq(BLOCK_EVENTS + 10), 100, 1 << 20) == []
+
+
+async def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    """Goal: the sentence says what is wrong with the place. Method: a file in its stead."""
+    (tmp_path / "state").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written: it is not a folder; give this user"):
+        async with open_journal(tmp_path / "state", SIZE):
+            pass
