@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,3 +170,69 @@ def test_a_configured_overlap_stays() -> None:
     overlap.missed()
     overlap.settle()
     assert (overlap.seconds, overlap.why) == (30, "as configured")
+
+
+@pytest.mark.parametrize(
+    ("overlap_s", "poll_interval_s", "limit_s"),
+    [(300.0, 10.0, 600), (1.0, 1.0, 600), (600.0, 10.0, 1200), (300.0, 3600.0, 36_000)],
+)
+def test_how_far_is_behind(overlap_s: float, poll_interval_s: float, limit_s: int) -> None:
+    """Goal: two overlaps, ten polls or ten minutes, whichever is longest; method: each of them as the longest, on both sides."""
+    assert not is_behind(NOW - limit_s, NOW, overlap_s, poll_interval_s)
+    assert is_behind(NOW - limit_s - 1, NOW, overlap_s, poll_interval_s)
+
+
+def test_rechecks_come_in_the_order_of_their_reach_and_each_alone() -> None:
+    """Goal: what is soonest late is found first, and one that is not due holds up no other; method: the longer one configured first."""
+    long_first = RECHECKS[::-1]
+    day = NOW - 86_400
+    assert [index for index, _ in due_rechecks(Progress(NOW, (day, day)), long_first, NOW, 300.0)] == [1, 0]
+    assert [index for index, _ in due_rechecks(Progress(NOW, (day, NOW)), long_first, NOW, 300.0)] == [0]
+
+
+def test_the_ends_of_a_rechecks_windows() -> None:
+    """Goal: neighbours are one window, nothing lies before 1970, and no window is empty; method: the three cases at their border."""
+    just = Progress(NOW, (NOW - 7200, NOW))
+    assert due_rechecks(just, RECHECKS, NOW, 300.0) == [(0, [Window(NOW - 14_400, NOW - 300)])]
+    assert due_rechecks(Progress(5000, (100, 5000)), RECHECKS, 5000, 300.0) == [(0, [Window(0, 4700)])]
+    assert due_rechecks(Progress(NOW, (NOW - 960, NOW), NOW - 300), RECHECKS, NOW, 300.0) == [(0, [])]
+
+
+@pytest.mark.parametrize(
+    ("walks", "width_s"),
+    [
+        ([(3600, 0)], 4 * 3600),
+        ([(3600, 1)], 2 * 3600),
+        ([(3600, 80_000)], 36),
+        ([(3600, 80_000), (36, 1)], 36),
+        ([(3600, 80_000), *[(36, 1)] * 3], 36),
+        ([(3600, 80_000), *[(36, 1)] * 4], 72),
+        ([(1, 10_000)], 1),
+        ([(LONGEST_SLICE_S, 0)], LONGEST_SLICE_S),
+        ([(LONGEST_SLICE_S, 1)], LONGEST_SLICE_S),
+    ],
+)
+def test_the_width_of_the_next_slice(walks: list[tuple[int, int]], width_s: int) -> None:
+    """Goal: slices hold about SLICE_EVENTS, by the densest of the last four, and widen with care; method: (width, events) of walks, one after the other."""
+    slicer = Slicer(0, 10**9)
+    for width, events in walks:
+        slicer.found(Window(500, 500 + width), events)
+    assert slicer.width_s == width_s
+
+
+@pytest.mark.parametrize(("median", "middle"), [(5, 11), (10, 11), (11, 11), (15, 15), (19, 19), (20, 19), (25, 19)])
+def test_a_window_that_is_too_large_is_two_windows(median: int, middle: int) -> None:
+    """Goal: both halves are smaller and none is empty, whatever the times of the events are; method: medians within and outside."""
+    slicer = Slicer(100, 200)
+    slicer.too_large(Window(10, 20), median)
+    assert [slicer.take(), slicer.take()] == [Window(10, middle), Window(middle, 20)]
+
+
+@pytest.mark.parametrize(
+    ("window", "width_s"), [(Window(100, 200), 25), (Window(100, 103), 1), (Window(0, 10**6), 3600)]
+)
+def test_slices_are_narrower_after_one_that_was_too_large(window: Window, width_s: int) -> None:
+    """Goal: the next ones fit at once; method: a quarter of the window, at least a second, never wider than before."""
+    slicer = Slicer(0, 10**7)
+    slicer.too_large(window, 150)
+    assert (slicer.width_s, type(slicer.width_s)) == (width_s, int)

@@ -4,10 +4,12 @@ Each target runs in a process of its own, because libFuzzer ends its process. Wh
 inputs that reach new code, and a file for each crash. Exit 1 where there was one.
 """
 
+import hashlib
 import logging
 import re
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 FOUND = Path(".fuzz")
@@ -26,7 +28,16 @@ def fuzz_here(target: str, arguments: list[str]) -> None:
 
         from tests.fuzz.targets import TARGETS
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    atheris.Setup([target, *arguments], TARGETS[target])
+
+    def one(raw: bytes) -> None:
+        try:
+            TARGETS[target](raw)
+        except BaseException:
+            (FOUND / f"crash-{target}-{hashlib.sha256(raw).hexdigest()[:12]}").write_bytes(raw)
+            sys.stderr.write(traceback.format_exc())
+            raise
+
+    atheris.Setup([target, *arguments], one)
     atheris.Fuzz()
 
 
@@ -46,9 +57,7 @@ def fuzz(target: str, minutes: float) -> tuple[int, int, bool]:
     ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     done = re.search(r"Done (\d+) runs in (\d+) second", ended.stderr)
     if ended.returncode or done is None:
-        told = [
-            line for line in (ended.stdout + ended.stderr).splitlines() if not line.startswith("INFO: Instrumenting")
-        ]
+        told = [line for line in ended.stderr.splitlines() if not line.startswith(("INFO:", "#"))]
         sys.stdout.write("\n".join([*told[-60:], ""]))
         return 0, 0, True
     return int(done[1]), int(done[2]), False
