@@ -109,12 +109,12 @@ class Intake:
     async def _turn(self, now: float) -> None:
         options = self.options
         if windows.is_behind(self._progress.watermark, now, self._overlap.seconds, options.poll_interval):
+            await self._recheck_what_is_due(now)
             await self._catch_up(int(now - self._overlap.seconds))
         if self.stop.is_set():
             return
         await self._live()
-        for index, spans in windows.due_rechecks(self._progress, options.recheck, now, self._overlap.seconds):
-            await self._recheck(index, spans, now)
+        await self._recheck_what_is_due(now)
         await self._serve_repairs()
         self._overlap.settle()
         self.telemetry.listing_overlap(self._row, self._overlap.seconds, self._overlap.why)
@@ -168,9 +168,13 @@ class Intake:
         self.telemetry.listing_catching_up(self._row, until)
         await self._range("catch up", self._progress.watermark, until)
 
-    async def _recheck(self, index: int, spans: Sequence[Window], now: float) -> None:
+    async def _recheck_what_is_due(self, now: float) -> None:
+        for index, span in windows.due_rechecks(self._progress, self.options.recheck, now, self._overlap.seconds):
+            await self._recheck(index, span, now)
+
+    async def _recheck(self, index: int, span: Window | None, now: float) -> None:
         self._found = 0
-        for span in spans:
+        if span is not None:
             assert span.end is not None
             if not await self._range("recheck", span.start, span.end):
                 return

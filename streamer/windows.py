@@ -38,24 +38,20 @@ def is_behind(watermark: int, now: float, overlap_s: float, poll_interval_s: flo
 
 def due_rechecks(
     progress: Progress, rechecks: Sequence[Recheck], now: float, overlap_s: float
-) -> list[tuple[int, list[Window]]]:
-    """(index, windows) of each recheck whose time has come, the shortest reach first.
+) -> list[tuple[int, Window | None]]:
+    """(index, window) of each recheck whose time has come, the shortest reach first; None: nothing to walk, but done.
 
-    Every second is walked again at the age of `window`, however long the program was away: so a recheck reaches back from
-    where it ended last time. What lies between that and `window` ago was walked by the catch-up since, at that age already.
+    Every second is walked again at the age of `window`, however long no recheck could be done: so a recheck reaches back from
+    where it ended last time. To be asked before a catch-up too: what that walks is of that age, and not owed any more.
     """
-    due = []
+    due: list[tuple[int, Window | None]] = []
     end = int(min(now - overlap_s, progress.watermark))
     for index, recheck in sorted(enumerate(rechecks), key=lambda item: item[1].window):
         # Done later than now: the clock is behind, or was ahead. Nothing is due, and so what is done never moves back.
         done = min(rechecked(progress, index), now)
-        if now - done < recheck.every:
-            continue
-        parts = [(done - recheck.window, min(done, end)), (max(done, now - recheck.window), end)]
-        if done >= now - recheck.window:
-            parts = [(done - recheck.window, end)]
-        spans = [Window(max(int(start), progress.begin, 0), int(stop)) for start, stop in parts]
-        due.append((index, [span for span in spans if span.end is not None and span.start < span.end]))
+        if now - done >= recheck.every:
+            start = max(int(done - recheck.window), progress.begin, 0)
+            due.append((index, Window(start, end) if start < end else None))
     return due
 
 
