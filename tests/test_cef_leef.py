@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jc
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -172,6 +173,24 @@ def test_every_type_in_every_shape(type: str) -> None:
     for record in every_type.records_of(TYPES[type]):
         check_cef(record)
         check_leef(record)
+
+
+def test_a_parser_that_others_wrote_reads_the_same() -> None:
+    """Goal: our own reading of the standard is not the only judge. Method: jc, of which many make JSON of CEF, splits every record (all types, full,
+    minimal, hostile) into the same header and pairs; its `raw` leaves the four escapes, which are undone here."""
+    meant = {"n": "\n", "r": "\r"}
+    names = ("deviceVendor", "deviceProduct", "deviceVersion", "deviceEventClassId", "name", "agentSeverity")
+    count = 0
+    for record in every_type.all_records():
+        line = CEF.encode(record).decode()
+        [found] = jc.parse("cef", line, raw=True, quiet=True)
+        theirs = {key: re.sub(r"\\(.)", lambda m: meant.get(m[1], m[1]), value) for key, value in found.items()}
+        header, pairs = parse_cef(line)
+        assert [theirs.pop(key) for key in names] == header[1:]
+        assert f"CEF:{theirs.pop('CEFVersion')}" == header[0]
+        assert theirs == pairs
+        count += 1
+    assert count > 100 * len(TYPES)
 
 
 def test_cef_keys_are_those_of_the_dictionary() -> None:
