@@ -190,11 +190,11 @@ def test_rechecks_come_in_the_order_of_their_reach_and_each_alone() -> None:
 
 
 def test_the_ends_of_a_rechecks_windows() -> None:
-    """Goal: neighbours are one window, nothing lies before 1970, and no window is empty; method: the three cases at their border."""
+    """Goal: it reaches back from its last end, nothing lies before 1970, and no window is empty; method: the three cases at their border."""
     just = Progress(NOW, (NOW - 7200, NOW))
-    assert due_rechecks(just, RECHECKS, NOW, 300.0) == [(0, [Window(NOW - 14_400, NOW - 300)])]
-    assert due_rechecks(Progress(5000, (100, 5000)), RECHECKS, 5000, 300.0) == [(0, [Window(0, 4700)])]
-    assert due_rechecks(Progress(NOW, (NOW - 960, NOW), NOW - 300), RECHECKS, NOW, 300.0) == [(0, [])]
+    assert due_rechecks(just, RECHECKS, NOW, 300.0) == [(0, Window(NOW - 14_400, NOW - 300))]
+    assert due_rechecks(Progress(5000, (100, 5000)), RECHECKS, 5000, 300.0) == [(0, Window(0, 4700))]
+    assert due_rechecks(Progress(NOW, (NOW - 960, NOW), NOW - 300), RECHECKS, NOW, 300.0) == [(0, None)]
 
 
 @pytest.mark.parametrize(
