@@ -10,14 +10,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import orjson
 from msgspec import inspect
+from msgspec.structs import replace
 
 from streamer.catalog import EventType, Path, TargetAt, frame, lookup
 from streamer.catalog.frame import Frame
@@ -42,6 +43,8 @@ MAX_DEPTH = 128
 MAX_ID_CHARACTERS = 512
 MAX_TYPE_CHARACTERS = 256
 MAX_TARGETS = 1000
+REMEMBERED_ACTORS = 4096
+"""About 6 MiB."""
 MAX_UNKNOWN_FIELDS = 16
 UNKNOWN_TYPE = "unknown"
 
@@ -67,6 +70,7 @@ class _Facts(msgspec.Struct, gc=False):
 
 _decode_facts = msgspec.json.Decoder(_Facts).decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_NULL = msgspec.Raw(b"null")
 
 _FRAME_FIELDS = frozenset(Frame.__struct_fields__)
 _SPACE = b" \t\r\n"
@@ -101,27 +105,11 @@ def to_envelope(
 
     `observed_at` is aware; `late`: found by a recheck, after its time had been walked.
     """
-    tree, carried = _read(event.raw)
-    record: dict[str, Any] = tree if isinstance(tree, dict) else {}
-    raw = event.raw.strip(_SPACE)
-    if not carried:
-        record, raw = _mended(record), _as_text(event.raw)
-    elif b"\n" in raw or b"\r" in raw:
-        raw = raw.translate(_LINE_BREAKS_TO_SPACES)
     row = lookup(event.type)
-    notes: list[str] = [] if carried else ["event"]
-
-    said = _shaped(record, Frame, "", notes)
-    key = _payload_key(record, event.type)
-    payload, details = None, NO_DETAILS
-    if key is not None:
-        payload = _payload(record[key], row, notes)
-        details = _decode_parts(raw)[key] if carried else _encoded(record[key])
-    _note_frame(notes, record, said, event, key)
-
+    reading = read_usual(event, row) or read_any(event, row)
     unknowns = None
-    if notes or not row.known:
-        unknowns = Unknowns(not row.known, tuple(dict.fromkeys(notes))[:MAX_UNKNOWN_FIELDS])
+    if reading.notes or not row.known:
+        unknowns = Unknowns(not row.known, tuple(dict.fromkeys(reading.notes))[:MAX_UNKNOWN_FIELDS])
     return Envelope(
         id=event.id,
         source=source,
@@ -135,12 +123,124 @@ def to_envelope(
         late=late,
         outcome=row.outcome if event.type != UNKNOWN_TYPE else "unknown",
         severity=row.severity,
-        actor=_actor(said.actor) if said.actor is not None else None,
-        project=_project(said.project) if said.project is not None else None,
-        targets=_targets(row, payload) if payload is not None else [],
-        details=details,
-        event=msgspec.Raw(raw),
+        actor=reading.actor,
+        project=reading.project,
+        targets=_targets(row, reading.payload) if reading.payload is not None else [],
+        details=reading.details,
+        event=msgspec.Raw(reading.raw),
     ), unknowns
+
+
+class Reading(NamedTuple):
+    """What there is to say of an event."""
+
+    raw: bytes
+    """As it travels."""
+    actor: Actor | None
+    project: Project | None
+    payload: msgspec.Struct | None
+    details: msgspec.Raw
+    notes: list[str]
+    """See `Unknowns.fields`."""
+
+
+# --- an event as it should be ------------------------------------------------------------------------------------------
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A frame without a field too many; actor and payload are read by themselves."""
+
+    id: str
+    type: str
+    effective_at: int
+    object: str | None = None
+    actor: msgspec.Raw = _NULL
+    project: frame.Project | None = None
+    details: msgspec.Raw = _NULL
+    """Where the documentation mentions a payload, too."""
+
+
+def read_usual(event: Event, row: EventType) -> Reading | None:
+    """One pass over the bytes, and no tree of the whole: half the time of `read_any`, which looks closer at what is None here, because
+    something beside the payload is not quite as the catalogue has it."""
+    if not row.known:
+        return None
+    raw = _on_one_line(event.raw)
+    try:
+        read = _usual_decoder(event.type)(raw)
+        actor = _usual_actor(bytes(read.actor)) if read.actor != _NULL else None
+        if read.details != _NULL and read.payload != _NULL:
+            return None
+        details = read.payload if read.details == _NULL else read.details
+        body = bytes(details)
+        # Counting is cheap and nearly always enough: there are no more levels than brackets.
+        if body.count(b"{") + body.count(b"[") >= MAX_DEPTH:
+            return None
+        # Also where nobody looks into it: only this reader is as strict as those to come.
+        payload = orjson.loads(body)
+    except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if (read.id, read.type, read.effective_at) != (event.id, event.type, event.effective_at):
+        return None
+    notes: list[str] = []
+    return Reading(
+        raw,
+        _copy(actor) if actor is not None else None,
+        _project(read.project) if read.project is not None else None,
+        _payload(payload, row, notes) if payload is not None else None,
+        details,
+        notes,
+    )
+
+
+@cache  # of known types only
+def _usual_decoder(name: str) -> Callable[[bytes], Any]:
+    payload = ("payload", msgspec.Raw, msgspec.field(name=name, default=_NULL))
+    usual = msgspec.defstruct("_UsualOfType", [payload], bases=(_Usual,), forbid_unknown_fields=True, gc=False)
+    return msgspec.json.Decoder(usual).decode
+
+
+@lru_cache(maxsize=REMEMBERED_ACTORS)
+def _usual_actor(raw: bytes) -> Actor | None:
+    """The same people do things from the same places again and again. ValidationError or JSONDecodeError for what is not quite an actor."""
+    return _actor(msgspec.convert(orjson.loads(raw), frame.Actor))
+
+
+def _copy(actor: Actor) -> Actor:
+    """Enrichers write into what they get."""
+    own = replace(actor)  # `copy.copy` takes twice as long to come to the same
+    if own.geo is not None:
+        own.geo = replace(own.geo)
+    return own
+
+
+def _on_one_line(raw: bytes) -> bytes:
+    raw = raw.strip(_SPACE)
+    return raw.translate(_LINE_BREAKS_TO_SPACES) if b"\n" in raw or b"\r" in raw else raw
+
+
+# --- any event ---------------------------------------------------------------------------------------------------------
+
+
+def read_any(event: Event, row: EventType) -> Reading:
+    """Whatever it is. Total; of an event that `read_usual` takes it says the same."""
+    tree, carried = _read(event.raw)
+    record: dict[str, Any] = tree if isinstance(tree, dict) else {}
+    raw = _on_one_line(event.raw)
+    if not carried:
+        record, raw = _mended(record), _as_text(event.raw)
+    notes: list[str] = [] if carried else ["event"]
+
+    said = _shaped(record, Frame, "", notes)
+    key = _payload_key(record, event.type)
+    payload, details = None, NO_DETAILS
+    if key is not None:
+        payload = _payload(record[key], row, notes)
+        details = _decode_parts(raw)[key] if carried else _encoded(record[key])
+    _note_frame(notes, record, said, event, key)
+    actor = _actor(said.actor) if said.actor is not None else None
+    project = _project(said.project) if said.project is not None else None
+    return Reading(raw, actor, project, payload, details, notes)
 
 
 # --- facts that are not as they should be ------------------------------------------------------------------------------
@@ -205,7 +305,6 @@ def _from_iso_8601(text: str) -> int:
 
 def _read(raw: bytes) -> tuple[Any, bool]:
     """The record as Python objects, and whether a strict reader can take its bytes. None where it is no JSON at all."""
-    # Counting is cheap and nearly always enough: there are no more levels than brackets.
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _too_deep(raw):
         return _salvaged(_shallow(raw)), False
     try:
@@ -533,6 +632,9 @@ def _add_target(targets: list[Target], at: TargetAt, struct: msgspec.Struct) -> 
 
 
 def _at(struct: Any, path: Path) -> str | None:
+    if len(path) == 1:
+        only: str | None = getattr(struct, path[0])
+        return only
     for step in path:
         struct = getattr(struct, step)
         if struct is None:

@@ -1,7 +1,7 @@
 """The nouns: what upstream said, what we know about it, and where it stands in the journal."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal, NewType
 
@@ -29,7 +29,7 @@ MAX_EPOCH_SECONDS = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second tha
 
 def from_epoch(seconds: float) -> datetime:
     """Unix seconds to an aware UTC time; what RFC 3339 cannot write is clamped to its nearest end."""
-    return EPOCH + timedelta(seconds=min(max(seconds, 0), MAX_EPOCH_SECONDS))
+    return datetime.fromtimestamp(min(max(seconds, 0), MAX_EPOCH_SECONDS), UTC)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

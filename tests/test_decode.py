@@ -15,8 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.catalog import TYPES
-from streamer.decode import MAX_DEPTH, MAX_TYPE_CHARACTERS, MAX_UNKNOWN_FIELDS, Unknowns, decode_event, to_envelope
+from streamer.catalog import TYPES, lookup
+from streamer.decode import (
+    MAX_DEPTH,
+    MAX_TYPE_CHARACTERS,
+    MAX_UNKNOWN_FIELDS,
+    Unknowns,
+    decode_event,
+    read_any,
+    read_usual,
+    to_envelope,
+)
 from streamer.model import (
     MAX_EPOCH_SECONDS,
     NO_DETAILS,
@@ -66,6 +75,9 @@ def decoded(raw: bytes | dict[str, Any]) -> Decoded:
         assert len(unknowns.fields) <= MAX_UNKNOWN_FIELDS
         assert all(path.isascii() and path.isprintable() and len(path) <= 200 for path in unknowns.fields)
     check_line(raw, encode_envelope(envelope))
+    row = lookup(event.type)
+    usual = read_usual(event, row)
+    assert usual is None or usual == read_any(event, row)
     return Decoded(event, envelope, unknowns)
 
 
@@ -634,6 +646,7 @@ def test_the_simulators_company_is_known_whole() -> None:
     for _, event in story.history(1000, 1_690_000_000, 1_700_000_000, lambda at, _: at):
         found = decoded(event.raw)
         assert (found.event, found.unknowns) == (event, None)
+        assert read_usual(event, lookup(event.type)) is not None
         assert found.envelope.targets or found.envelope.family in {"login", "logout"}, event.type
         seen.add(event.type)
     assert seen == set(TYPES)

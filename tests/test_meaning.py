@@ -51,7 +51,7 @@ def organization_of(simulator: Child) -> str:
 
 def told(folder: Path, simulator: Child) -> Place:
     """A place that reads everything that lies in the past."""
-    return Place(folder, simulator.base_url).change("admin", None).change("sources.acme.start", "beginning")
+    return Place(folder, simulator.base_url).change("sources.acme.start", "beginning")
 
 
 # --- detections and names ------------------------------------------------------------------------------------------------
