@@ -29,7 +29,7 @@ from streamer.telemetry import Telemetry
 ENTRIES_PER_TURN = 100
 """Events decoded before other jobs get the loop: about 2 ms, so that walkers send their next request without delay."""
 FULL_RETRY_S = 1.0
-WAITING_WINDOWS = 2
+WAITING_WINDOWS = 6
 """So many walked windows may wait for the one that is next in time while all walkers are busy."""
 
 
@@ -360,7 +360,7 @@ class RangeWalk(Generic[P]):
         stop: Stop,
     ) -> None:
         assert whole.end is not None
-        self._slicer = windows.Slicer(whole.start, whole.end)
+        self._slicer = windows.Slicer(whole.start, whole.end, allowance.concurrency)
         self._next, self._end = whole.start, whole.end
         self._allowance, self._walk, self._prepare, self._store, self._stop = allowance, walk, prepare, store, stop
         self._changed = allowance.changed
@@ -387,7 +387,7 @@ class RangeWalk(Generic[P]):
                 self._under_way.remove(window.start)
                 self._allowance.events -= windows.SLICE_EVENTS
                 if isinstance(events, WindowTooLarge):
-                    self._slicer.too_large(window, events.median)
+                    self._slicer.too_large(window, events.expected)
                 elif events is not None:
                     self._slicer.found(window, len(events))
                     self._walked[window.start] = (window, events)

@@ -29,10 +29,10 @@ from streamer.model import (
 class WindowTooLarge(Exception):  # an answer that the planner acts on, not an error
     """A window holds more events than a walk may keep in memory."""
 
-    def __init__(self, median: int) -> None:
-        """`median`: the median `effective_at`, in Unix seconds, of the events seen before the walk gave up."""
-        super().__init__(f"window too large, half of what was seen lies before {median}")
-        self.median = median
+    def __init__(self, expected: int) -> None:
+        """`expected`: how many events it holds, as far as those seen before the walk gave up can tell."""
+        super().__init__(f"window too large, about {expected} events")
+        self.expected = expected
 
 
 class Source(Protocol):
@@ -44,8 +44,8 @@ class Source(Protocol):
     async def walk(self, listing: Listing, window: Window, limit: int, /) -> list[Event]:
         """All events of the window that are visible now, in any order, each once.
 
-        The whole window or an exception: RetryableError, ConfigError, or WindowTooLarge past `limit` events (a window of one second is never too
-        large). Never PermanentError. Waits for nothing but the network.
+        The whole window or an exception: RetryableError, ConfigError, or WindowTooLarge past `limit` events, and as soon as so many seem likely (a
+        window of one second is never too large). Never PermanentError. Waits for nothing but the network.
         """
 
     async def oldest(self, listing: Listing, /) -> int | None:

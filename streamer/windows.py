@@ -7,6 +7,7 @@ import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from msgspec import structs
 
@@ -15,13 +16,17 @@ from streamer.model import Progress, Window
 
 SLICE_EVENTS = 800
 """What a slice of a long range should hold."""
-MAX_SLICE_EVENTS = 2000
-"""A walk of a slice that finds more gives up, and the slice is split."""
+MAX_SLICE_EVENTS = 3000
+"""A walk of a slice that finds more, or is about to, gives up, and the slice is cut up."""
 MAX_POLL_EVENTS = 10_000
 """A poll that finds more is done by slices."""
 OBSERVED_EVENTS = 1000
 FEWEST_OBSERVED = 100
 DENSITIES = 4
+ENOUGH_TO_EXPECT = 100
+"""So many seen events, a page, tell how many the whole window holds."""
+GROWTH = 4
+MOST_PARTS = 64
 FIRST_SLICE_S = 3600
 LONGEST_SLICE_S = 30 * 86_400
 
@@ -108,6 +113,22 @@ class Overlap:
         return f"auto: twice the latest of {len(self._lateness)} events ({max(self._lateness):.0f} s), within 1m and 1h"
 
 
+def expected_events(window: Window, times: Sequence[int]) -> int:
+    """How many events the window holds, judged by the `effective_at` of those seen so far: as the newest come first, these cover its end,
+    and the rest may be as dense. Only a guess: in any other order they cover more than that, and less is expected."""
+    end = max(max(times), window.start) + 1 if window.end is None else window.end
+    covered = end - max(min(times), window.start)
+    return len(times) * (end - window.start) // max(covered, 1)
+
+
+def is_too_large(window: Window, times: Sequence[int], limit: float) -> bool:
+    """Whether a walk that has seen `times`, at least one, should give its window back: as soon as that is likely, for all that was read
+    until then is read again."""
+    if window.end is not None and window.end - window.start <= 1:
+        return False
+    return len(times) > limit or (len(times) >= ENOUGH_TO_EXPECT and expected_events(window, times) > limit * 3 / 4)
+
+
 @dataclass
 class Slicer:
     """Cuts a long range into slices of about SLICE_EVENTS, in time order; learns the density as walks come back.
@@ -117,9 +138,11 @@ class Slicer:
 
     position: int
     end: int
+    walkers: int = 1
+    """How many work at once; near the end, slices get narrower, so that they finish at once, too."""
     width_s: int = FIRST_SLICE_S
-    _densities: deque[float] = field(default_factory=lambda: deque(maxlen=DENSITIES))
-    """Events a second in the last slices."""
+    _last: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=DENSITIES))
+    """(events, seconds) of the last slices."""
     _again: list[tuple[int, int]] = field(default_factory=list)
     """Parts of windows that were too large: a heap of (start, end)."""
 
@@ -129,22 +152,28 @@ class Slicer:
             return Window(*heapq.heappop(self._again))
         if self.position >= self.end:
             return None
-        start = self.position
-        self.position = min(start + self.width_s, self.end)
+        start, width = self.position, self.width_s
+        if self._last:
+            share = (self.end - start) // (2 * self.walkers)
+            width = max(min(width, share), width // 4, 1)
+        self.position = min(start + width, self.end)
         return Window(start, self.position)
 
     def found(self, window: Window, events: int) -> None:
-        """Next slices as wide as the densest of the last few would have had to be, at most twice as wide as this one."""
+        """Next slices as wide as the last few would have had to be, and at most GROWTH times as wide as this one."""
         assert window.end is not None
         width = window.end - window.start
-        self._densities.append(events / width)
-        wanted = SLICE_EVENTS / max(max(self._densities), 1e-9)
-        self.width_s = int(min(max(wanted, 1), width * (2 if events else 4), LONGEST_SLICE_S))
+        self._last.append((events, width))
+        seen, seconds = map(sum, zip(*self._last, strict=True))
+        self.width_s = min(max(SLICE_EVENTS * seconds // max(seen, 1), 1), width * GROWTH, LONGEST_SLICE_S)
 
-    def too_large(self, window: Window, median: int) -> None:
-        """Split it where half of what was seen lies on each side, and ask for narrower slices from now on."""
+    def too_large(self, window: Window, expected: int) -> None:
+        """Cut it evenly into parts that should hold what a slice should, and ask for slices as wide as these from now on."""
         assert window.end is not None
-        middle = min(max(median, window.start + 1), window.end - 1)
-        for part in ((window.start, middle), (middle, window.end)):
+        width = window.end - window.start
+        parts = min(max(-(-expected // SLICE_EVENTS), 2), MOST_PARTS, width)
+        cuts = [window.start + width * number // parts for number in range(parts + 1)]
+        for part in pairwise(cuts):
             heapq.heappush(self._again, part)
-        self.width_s = max(min(self.width_s, (window.end - window.start) // 4), 1)
+        self._last.clear()
+        self.width_s = width // parts

@@ -61,7 +61,7 @@ class FakeSource:
         now = self.clock()
         found = [e for visible, e in self.events if visible <= now and window.start <= e.effective_at < end]
         if len(found) > limit and (window.end is None or window.end - window.start > 1):
-            raise WindowTooLarge(found[len(found) // 2].effective_at)
+            raise WindowTooLarge(len(found))
         return found[::-1]
 
     async def look(self, listing: Listing, /) -> str:

@@ -147,7 +147,7 @@ CASES.append(pytest.param("clock_offset", Setting(value=-3600.0), id="clock_offs
 async def test_everything_arrives_through_each_fault(fault: str, hard: Setting, tmp_path: Path) -> None:
     """Goal: nothing lost, doubled, altered or disordered; method: the fault from the first request on, then now and then while
     events come, then not at all; a row says what is wrong as long as it is."""
-    async with simulated(events=260, days=0.1, rate=6, seed=5) as simulator:
+    async with simulated(events=1500, days=0.1, rate=6, seed=5) as simulator:
         simulator.faults.settings = {fault: msgspec.structs.replace(hard)}
         async with running(simulator, tmp_path) as daemon:
             await daemon.until(lambda: simulator.faults.struck.get(fault) or daemon.states == {"live"})
@@ -204,6 +204,8 @@ async def test_an_event_is_in_the_file_within_a_poll_and_half_a_second(tmp_path:
         stalls() as stall,
     ):
         await daemon.until(lambda: daemon.states == {"live"})
+        received = sum(row.received for row in daemon.telemetry.status.listings.values())
+        await daemon.until(lambda: len(daemon.lines()) >= received)
         seen: dict[str, float] = {line.id: 0.0 for line in daemon.lines()}
         old = set(seen)
         while len(seen) < len(old) + 40:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from streamer import windows
-from streamer.intake import Allowance, Prepared, RangeWalk
+from streamer.intake import WAITING_WINDOWS, Allowance, Prepared, RangeWalk
 from streamer.model import Entry, Event, EventId, Window
 from streamer.ports import WindowTooLarge
 from streamer.stop import Stop
@@ -37,7 +37,7 @@ class World:
         self.walking -= 1
         found = [e for e in self.events if window.start <= e.effective_at < window.end]
         if len(found) > windows.MAX_SLICE_EVENTS and window.end - window.start > 1:
-            return WindowTooLarge(found[len(found) // 2].effective_at)
+            return WindowTooLarge(len(found))
         return found
 
     async def store(self, window: Window, prepared: Prepared | None) -> None:
@@ -93,11 +93,12 @@ async def test_walkers_really_work_at_once_but_not_too_far_ahead() -> None:
     stop = Stop()
     walking = RangeWalk(LONG, Allowance(4), walk=walk, prepare=prepare, store=store, stop=stop)
     task = asyncio.create_task(walking.run())
-    while len(started) < 6:
+    most = 4 + WAITING_WINDOWS
+    while len(started) < most:
         await asyncio.sleep(0)
     for _ in range(200):
         await asyncio.sleep(0)
-    assert len(started) == 6, "one window for each of four walkers and two that wait"
+    assert len(started) == most, "one window for each of four walkers and those that wait"
     release.set()
     assert await task is False
 
@@ -120,7 +121,9 @@ async def test_walkers_wait_for_a_slow_journal() -> None:
     task = asyncio.create_task(walking.run())
     for _ in range(1000):
         await asyncio.sleep(0)
-    assert len(started) == 4 + 2 + 3, "the allowance; one that is stored, one that is prepared, one that waits between"
+    assert len(started) == 4 + WAITING_WINDOWS + 3, (
+        "the allowance; one that is stored, one that is prepared, one that waits between"
+    )
     release.set()
     assert await task is False
 

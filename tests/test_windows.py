@@ -15,7 +15,9 @@ from streamer.windows import (
     Overlap,
     Slicer,
     due_rechecks,
+    expected_events,
     is_behind,
+    is_too_large,
     live_window,
     longest_reach_s,
     with_rechecked,
@@ -79,11 +81,14 @@ def test_done_rechecks_are_remembered_each_alone() -> None:
 @given(
     start=st.integers(0, 10_000),
     length=st.integers(1, 2_000_000),
+    walkers=st.integers(1, 8),
     bursts=st.dictionaries(st.integers(0, 2_000_000), st.integers(1, 40_000), max_size=12),
 )
-def test_slices_tile_the_range_whatever_the_density(start: int, length: int, bursts: dict[int, int]) -> None:
+def test_slices_tile_the_range_whatever_the_density(
+    start: int, length: int, walkers: int, bursts: dict[int, int]
+) -> None:
     """Nothing is left out or walked twice as a result; method: walk a model of events per second, splitting what is too large."""
-    slicer = Slicer(start, start + length)
+    slicer = Slicer(start, start + length, walkers)
     done: list[Window] = []
     for _ in range(200_000):
         window = slicer.take()
@@ -93,7 +98,7 @@ def test_slices_tile_the_range_whatever_the_density(start: int, length: int, bur
         inside = sorted(start + at for at in bursts if window.start <= start + at < window.end)
         count = sum(bursts[at - start] for at in inside)
         if count > MAX_SLICE_EVENTS and window.end - window.start > 1:
-            slicer.too_large(window, inside[len(inside) // 2])
+            slicer.too_large(window, count)
         else:
             slicer.found(window, count)
             done.append(window)
@@ -104,7 +109,7 @@ def test_slices_tile_the_range_whatever_the_density(start: int, length: int, bur
 
 
 def test_slices_find_the_density() -> None:
-    """At a steady rate, slices come to hold about what they should; method: 2 events a second."""
+    """At a steady rate, slices come to hold about what they should; method: 2 events a second, far from the end."""
     slicer = Slicer(0, 10_000_000)
     counts = []
     for _ in range(20):
@@ -114,6 +119,43 @@ def test_slices_find_the_density() -> None:
         counts.append(2 * (window.end - window.start))
         slicer.found(window, counts[-1])
     assert counts[-1] == SLICE_EVENTS
+
+
+def test_too_much_is_guessed_from_the_newest() -> None:
+    """Goal: a walk gives up as soon as it is likely that it must, and one that comes in another order only when it must. Method: a page of the newest
+    tenth, of the whole, without times, of an open window and of one second."""
+    window = Window(1000, 2000)
+    newest, spread, unreadable = list(range(1999, 1899, -1)), list(range(1000, 2000, 10)), [0] * 100
+    assert [expected_events(window, times) for times in (newest, spread, unreadable)] == [1000, 100, 100]
+    assert is_too_large(window, newest, 1000)
+    assert not is_too_large(window, newest, 2000)
+    assert not is_too_large(window, newest[:99], 1000)
+    assert not is_too_large(window, spread, 140)
+    assert is_too_large(window, spread, 99)
+    assert is_too_large(Window(1000, None), newest, 1000)
+    assert not is_too_large(Window(1999, 2000), [1999] * 100_000, 10)
+
+
+def test_what_is_too_large_is_cut_into_slices() -> None:
+    """Goal: parts that hold what a slice should, and slices as wide as these afterwards. Method: a window of ten slices."""
+    slicer = Slicer(0, 1_000_000, width_s=100_000)
+    window = slicer.take()
+    assert window == Window(0, 100_000)
+    slicer.too_large(window, 10 * SLICE_EVENTS)
+    parts = [slicer.take() for _ in range(11)]
+    assert parts == [Window(at, at + 10_000) for at in range(0, 110_000, 10_000)]
+
+
+def test_the_last_slices_end_together() -> None:
+    """Goal: no walker has a whole slice to go when the others are done. Method: eight walkers before the end of a range."""
+    slicer, widths = Slicer(0, 100_000, walkers=8), []
+    slicer.found(Window(-10_000, 0), SLICE_EVENTS)
+    while (window := slicer.take()) is not None:
+        assert window.end is not None
+        widths.append(window.end - window.start)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] == 6250
+    assert min(widths[:-1]) == 2500
 
 
 def test_silence_widens_slices_up_to_a_limit() -> None:

@@ -7,7 +7,6 @@ order. A walk reads the pages of one window to their end, and checks that what c
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from statistics import median_low
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from streamer.ports import Source, WindowTooLarge
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import Page, read_page
 from streamer.telemetry import Telemetry
+from streamer.windows import expected_events, is_too_large
 
 if TYPE_CHECKING:
     from streamer.sources.openai_api import AdminApi  # brings aiohttp, which only an open source needs
@@ -197,6 +197,8 @@ class Walk:
         self._pages = self._empty_asks = self._empty_pages = 0
         self._by_time = False
         self._request = ""
+        self._times: list[int] = []
+        """Of all events of all pages."""
         self._answered = False
         """Events came since the walk began, or since it went on by time."""
 
@@ -212,10 +214,9 @@ class Walk:
         for event in events:
             self.events.setdefault((event.effective_at, event.id), event)
         new = len(self.events) - known
+        self._times += [event.effective_at for event in events]
         if new < len(events) and not self._by_time:
             self._note("event_repeated", f"{len(events) - new} of {len(events)} events of a page were there before")
-        if len(self.events) > self._limit:
-            self._refuse_if_wide()
         if page.has_more is False or (page.has_more is None and len(events) < self.page_size):
             self.unfinished = False
         elif events:
@@ -225,6 +226,8 @@ class Walk:
         else:
             self._go_on_from_nothing(page.last_id)
         self._pages += 1
+        if self.unfinished and new and is_too_large(self._window, self._times, self._limit):
+            raise WindowTooLarge(expected_events(self._window, self._times))
         if self.unfinished and self._pages >= MAX_PAGES:
             raise self._contradiction(f"{MAX_PAGES} pages of one window promise more events")
 
@@ -303,14 +306,6 @@ class Walk:
         self._cursors.clear()
         self._empty_asks = self._empty_pages = 0
         return True
-
-    def _refuse_if_wide(self) -> None:
-        start, end = self._window.start, self._window.end
-        if end is not None and end - start <= 1:
-            return
-        times = [time for time, _ in self.events if time]
-        # Past `start`, so that halving there makes two smaller windows whatever the events' times are.
-        raise WindowTooLarge(max(median_low(times) if times else start, start + 1))
 
     def _contradiction(self, what: str) -> RetryableError:
         return RetryableError(f"{self.where}: {what} ({self._request}); the walk begins again")
