@@ -1,6 +1,8 @@
 """The composition root: what exists, and in which order it opens and closes."""
 
 import asyncio
+import socket
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from streamer.config import (
     Config,
     SinkOptions,
     SourceOptions,
+    StandbyOptions,
     content_mark,
     effective,
     named_files,
@@ -29,7 +32,8 @@ from streamer.enrichment import open_enrichment
 from streamer.errors import ConfigError, RetryableError
 from streamer.formats import make_format
 from streamer.intake import Allowance, Intake
-from streamer.journal.sqlite import SqliteJournal, open_journal
+from streamer.journal.sqlite import FolderInUse, SqliteJournal, lock, open_journal
+from streamer.lease import open_lease
 from streamer.model import Seq, SinkName, SourceName
 from streamer.ports import SinkContext
 from streamer.reload import FOLLOWED, Reloading
@@ -39,9 +43,11 @@ from streamer.routing import compile_redaction, compile_where
 from streamer.sinks import SINKS
 from streamer.sources import SOURCES
 from streamer.stop import Stop
-from streamer.supervise import Job, Opening, Part, Work, stop_on_signals, supervise
+from streamer.supervise import Job, Opening, Part, Work, beside, stop_on_signals, supervise
 from streamer.telemetry import Telemetry
 
+TURN_EVERY_S = 0.2
+"""So often a standby looks whether the state folder is free."""
 ENDLESS = ("retention", "admin")
 """Parts that no run waits for."""
 
@@ -332,15 +338,21 @@ def _content(options: SourceOptions | SinkOptions) -> str:
 
 @asynccontextmanager
 async def open_daemon(
-    config: Config, telemetry: Telemetry, stop: Stop, *, once: bool = False, slowest_s: float = HOLD_S
+    config: Config,
+    telemetry: Telemetry,
+    stop: Stop,
+    *,
+    once: bool = False,
+    slowest_s: float = HOLD_S,
+    locked: int | None = None,
 ) -> AsyncIterator[Daemon]:
     """Open in order, close in reverse. ConfigError for whatever an operator has to mend first.
 
-    `slowest_s`: the longest wait between two tries of whatever fails.
+    `slowest_s`: the longest wait between two tries of whatever fails. `locked`: the state folder's lock, if it is ours already.
     """
     async with AsyncExitStack() as stack:
         journal = await stack.enter_async_context(
-            open_journal(config.state, int(config.journal.max_size), telemetry.clock)
+            open_journal(config.state, int(config.journal.max_size), telemetry.clock, locked)
         )
         daemon = Daemon(config, telemetry, stop, journal, once=once, slowest_s=slowest_s)
         await daemon.open(stack)
@@ -365,8 +377,18 @@ async def run(
 ) -> Outcome:
     """The daemon, until a signal or `stop`; with `once` until everything up to now is everywhere. `reloading`: what looks for another
     configuration meanwhile."""
-    with stop_on_signals(stop, telemetry, reloading.ask if reloading is not None else None):
-        async with open_daemon(config, telemetry, stop, once=once) as daemon:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(stop_on_signals(stop, telemetry, reloading.ask if reloading is not None else None))
+        locked = None
+        if config.standby is not None and not once:
+            locked = await _wait_for_turn(config, config.standby, telemetry, stop, stack)
+            if locked is None:
+                telemetry.stopped()
+                return Outcome()
+            if reloading is not None:
+                reloading.ask()  # It may have waited long, and the file is another now.
+        async with open_daemon(config, telemetry, stop, once=once, locked=locked) as daemon:
+            telemetry.leads()
             telemetry.started(len(own_sources(config)), len(config.sinks), replica_of(config))
             background = daemon.background()
             if reloading is not None:
@@ -375,3 +397,29 @@ async def run(
             await supervise(daemon.jobs(), background, stop, telemetry, more=more)
     telemetry.stopped()
     return daemon.outcome
+
+
+async def _wait_for_turn(
+    config: Config, standby: StandbyOptions, telemetry: Telemetry, stop: Stop, stack: AsyncExitStack
+) -> int | None:
+    """Until nobody else is at work: the lock of the state folder, and with a lease that too, which is kept as long as the stack is open.
+    None when the program stops first."""
+    telemetry.stands_by()
+    async with AsyncExitStack() as waiting:
+        if config.admin is not None:
+            options = config.admin.model_copy(update={"page": False})
+            serving = serve_admin(options, telemetry, None, History(telemetry, stop), str, stop)
+            await waiting.enter_async_context(serving)
+        if standby.lease is not None:
+            me = f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
+            lease = await stack.enter_async_context(open_lease(standby.lease, me, telemetry))
+            if not await lease.acquire(stop):
+                return None
+            stack.push_async_callback(lease.release)
+            await stack.enter_async_context(beside(lease.keep, "lease", lease.end))
+        while not stop.is_set():
+            try:
+                return lock(config.state)
+            except FolderInUse:
+                await stop.sleep(TURN_EVERY_S)
+    return None

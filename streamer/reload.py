@@ -35,6 +35,8 @@ def refusals(before: Config, after: Config) -> list[str]:
             f"state: cannot change from {before.state} to {after.state} while the daemon runs; "
             "stop it, move the folder if it shall go on where it was, and start it"
         )
+    if before.standby != after.standby:
+        found.append("standby: cannot change while the daemon runs; restart it, and whoever stands by")
     return found
 
 

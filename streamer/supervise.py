@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 from streamer.errors import ConfigError, RetryableError
@@ -67,6 +67,17 @@ def _all_of(jobs: Mapping[str, Job], stop: Stop) -> dict[str, Job]:
 
 async def _plain(job: Job) -> None:
     await job()
+
+
+@asynccontextmanager
+async def beside(job: Job, name: str, end: Callable[[], None]) -> AsyncIterator[None]:
+    """The job runs as long as the body does; `end` makes it leave."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_plain(job), name=name)
+        try:
+            yield
+        finally:
+            end()
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

@@ -186,7 +186,8 @@ CLI_HEAD = """\
 `streamer VERB --help` says the same on a terminal. This page is made from the code by `make reference`.
 
 Exit codes, of every verb: 0 done; 1 the answer is no (something is held, left behind or not whole); 2 wrong use; 70 a bug, with a
-traceback; 78 a mistake in the configuration or in what it points to, which a restart will not mend. Errors are one sentence each on
+traceback; 78 a mistake in the configuration or in what it points to, which a restart will not mend. A leader that
+cannot renew its lease is ended by SIGALRM, and should be started again. Errors are one sentence each on
 stderr that names the thing, its place and the mend; stdout belongs to data.
 
 `streamer run` needs nobody: whatever the API or a sink does, it waits, says so and goes on. SIGTERM and SIGINT end it cleanly within

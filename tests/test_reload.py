@@ -29,18 +29,25 @@ ENV = {name: value for name, value in os.environ.items() if not name.startswith(
 
 
 @contextmanager
-def daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`streamer run`, its log beside the configuration; ended by SIGTERM, with 0."""
+def running(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`streamer run`, its log beside the configuration; gone afterwards."""
     with (
         (config.parent / "daemon.log").open("wb") as log,
         subprocess.Popen([sys.executable, "-m", "streamer", "run", "-c", str(config)], stderr=log, env=ENV) as process,
     ):
         try:
             yield process
-            process.terminate()
-            assert process.wait(30) == 0, log_of(config)[-3:]
         finally:
             process.kill()
+
+
+@contextmanager
+def daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`running`, and ended by SIGTERM, with 0."""
+    with running(config) as process:
+        yield process
+        process.terminate()
+        assert process.wait(30) == 0, log_of(config)[-3:]
 
 
 def log_of(config: Path) -> list[dict[str, Any]]:

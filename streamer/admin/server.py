@@ -66,13 +66,14 @@ class Admin:
         self,
         options: AdminOptions,
         telemetry: Telemetry,
-        journal: Journal,
+        journal: Journal | None,
         history: History,
         configuration: Callable[[], str],
         stop: Stop,
     ) -> None:
-        """`configuration`: the one in force, without secrets."""
-        self._options, self._telemetry, self._journal, self._stop = options, telemetry, journal, stop
+        """`journal`: None where there is no page. `configuration`: the one in force, without secrets."""
+        self._options, self._telemetry, self._stop = options, telemetry, stop
+        self._journal_of_the_page = journal
         self._history, self._configuration = history, configuration
         self._access = Access(options)
         self._access.check()
@@ -101,6 +102,11 @@ class Admin:
             )
         return app
 
+    @property
+    def _journal(self) -> Journal:
+        assert self._journal_of_the_page is not None
+        return self._journal_of_the_page
+
     # --- for machines ------------------------------------------------------------------------------------------------
 
     async def metrics(self, _: web.Request) -> web.Response:
@@ -114,6 +120,8 @@ class Admin:
     async def readyz(self, _: web.Request) -> web.Response:
         status = self._telemetry.status
         # A replica that has no source has nothing to wait for.
+        if status.standby.since and not status.standby.leading:
+            return web.Response(text="standing by\n")
         reading = status.listings or status.configuration.sources or not status.configuration.taken_at
         reasons = unready(list(status.listings.values()), self._telemetry.clock()) if reading else []
         return web.Response(text="\n".join(reasons or ["ready"]) + "\n", status=503 if reasons else 200)
@@ -253,7 +261,7 @@ def _file(path: str, kind: str) -> Handler:
 async def serve_admin(
     options: AdminOptions,
     telemetry: Telemetry,
-    journal: Journal,
+    journal: Journal | None,
     history: History,
     configuration: Callable[[], str],
     stop: Stop,

@@ -28,6 +28,9 @@ def trouble(rows: dict[str, Any]) -> list[str]:
     ]
     if rows.get("journal", {}).get("full"):
         found.append("the journal is full: intake waits")
+    standby = rows.get("standby", {})
+    if standby.get("error"):
+        found.append(f"the lease cannot be asked for: {standby['error']}")
     refused = rows.get("configuration", {}).get("refused")
     if refused:
         found.append(f"the configuration file was refused, the one before stays in force: {'; '.join(refused)}")
@@ -41,6 +44,11 @@ def verdict(rows: dict[str, Any]) -> str:
         return "Something is wrong."
     if wrong:
         return f"{len(wrong)} things are wrong."
+    standby = rows.get("standby", {"leading": True})
+    if not rows["listings"] and not standby["leading"] and standby.get("since"):
+        return "Standing by: " + (
+            f"{standby['holder']} is at work." if standby["holder"] else "another process is at work."
+        )
     if not rows["listings"] and rows.get("configuration", {}).get("sources") == 0 and rows.get("running", True):
         return "Everything is all right: the other replicas read every source."
     if not rows["listings"]:

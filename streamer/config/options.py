@@ -12,6 +12,7 @@ from types import GenericAlias
 from typing import Annotated, Any, Literal, Self, Union
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ByteSize,
     Field,
@@ -24,7 +25,7 @@ from pydantic import (
 
 from streamer.config.secret import one_secret
 from streamer.config.selection import Redaction, Where
-from streamer.config.values import AUTO_OVERLAP_S, Duration, Moment, Overlap, Strict, Wait
+from streamer.config.values import AUTO_OVERLAP_S, Duration, Moment, Overlap, Strict, Url, Wait
 from streamer.model import LISTINGS, Listing, SinkName
 
 
@@ -238,6 +239,36 @@ class ShardOptions(Strict):
     """Which of them this one is, from 0; `auto`: the number at the end of the host's name, as a StatefulSet gives it to its pods."""
 
 
+def _whole_seconds(seconds: float) -> float:
+    if seconds < 1 or seconds != int(seconds):
+        raise ValueError("must be whole seconds, at least 1s, because a Lease has no others")
+    return seconds
+
+
+class LeaseOptions(Strict):
+    """A Lease of Kubernetes (coordination.k8s.io/v1). Whoever holds it works; whoever cannot renew it in time ends."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+    """Of the Lease; it is made if it is not there."""
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = None
+    """null: that of the pod."""
+    duration: Annotated[Duration, AfterValidator(_whole_seconds)] = 15.0
+    """After so long without a renewal another one takes it; two thirds of it after his last renewal the holder has ended."""
+    server: Url | None = None
+    """The API server; null: the cluster's own."""
+    token_file: Path | None = None
+    """null: the token of the pod's service account."""
+    ca_file: Path | None = None
+    """Who signs the API server's certificate (PEM); null: the cluster's own."""
+
+
+class StandbyOptions(Strict):
+    """A second process with the same configuration waits until it is its turn, instead of ending with 78."""
+
+    lease: LeaseOptions | None = None
+    """Who holds it works. null: the lock of the state folder decides alone, on a machine or a volume that both see."""
+
+
 class ReloadOptions(Strict):
     """A configuration that changes is taken while the daemon runs."""
 
@@ -263,6 +294,8 @@ class Config(Strict):
     sinks: dict[str, SinkOptions]
     journal: JournalOptions = JournalOptions()
     """What lies between the sources and the sinks."""
+    standby: StandbyOptions | None = None
+    """Wait for one's turn; null: there is one process."""
     shard: ShardOptions | None = None
     """Replicas that share the sources; null: this one reads all."""
 

@@ -89,8 +89,9 @@ def cannot_be_written(folder: Path, error: OSError) -> ConfigError:
     return ConfigError(f"state: {folder} cannot be written: {reason}; give this user the folder or set another `state`")
 
 
-def _lock(folder: Path) -> int:
-    """A file descriptor that holds the lock; closing it, or dying, lets it go."""
+def lock(folder: Path) -> int:
+    """A file descriptor that holds the lock of a state folder, which is made if it is not there; closing it, or dying, lets it go."""
+    _prepare_folder(folder)
     path = folder / LOCK
     try:
         fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -179,10 +180,13 @@ class Blocks:
 class SqliteJournal:
     """The Journal port. One connection, used on one thread only; every method is one short transaction."""
 
-    def __init__(self, folder: Path, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, clock: Callable[[], float] = time.time, locked: int | None = None
+    ) -> None:
+        """`locked`: what `lock` gave."""
         self.path = folder / FILE
         self.max_bytes, self._clock = max_bytes, clock
-        self._lock_fd = _lock(_created(folder))
+        self._lock_fd = lock(folder) if locked is None else locked
         try:
             self._db = connect(folder)
         except BaseException:
@@ -581,11 +585,6 @@ def select_letters(db: sqlite3.Connection, condition: str, values: tuple[object,
     ]
 
 
-def _created(folder: Path) -> Path:
-    _prepare_folder(folder)
-    return folder
-
-
 def _split(head: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes], bytes]]:
     """(last seq, lines, body) of blocks of at most BLOCK_EVENTS lines and about BLOCK_BYTES bytes."""
     block: list[bytes] = []
@@ -603,10 +602,10 @@ def _split(head: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes], by
 
 @asynccontextmanager
 async def open_journal(
-    folder: Path, max_bytes: int, clock: Callable[[], float] = time.time
+    folder: Path, max_bytes: int, clock: Callable[[], float] = time.time, locked: int | None = None
 ) -> AsyncIterator[SqliteJournal]:
-    """Lock the state folder and open its journal. ConfigError when either cannot be had."""
-    journal = SqliteJournal(folder, max_bytes, clock)
+    """Lock the state folder, unless it is `locked`, and open its journal. ConfigError when either cannot be had."""
+    journal = SqliteJournal(folder, max_bytes, clock, locked)
     try:
         yield journal
     finally:

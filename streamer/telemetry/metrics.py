@@ -50,6 +50,7 @@ Metric = Literal[
     "streamer_directory_unsaved",
     "streamer_names_missing_total",
     "streamer_geoip_built_seconds",
+    "streamer_leader",
     "streamer_config_taken_seconds",
     "streamer_config_refused",
     "streamer_config_reloads_total",
@@ -172,6 +173,9 @@ class Metrics:
             "streamer_names_missing_total", "Things in events whose name was not known in time", "kind"
         )
         self.geoip_built = gauge("streamer_geoip_built_seconds", "Unix time at which the geography file was built")
+        self.leader = gauge(
+            "streamer_leader", "1: this process reads and delivers; 0: it stands by, or has not begun yet"
+        )
         self.config_taken = gauge(
             "streamer_config_taken_seconds", "Unix time since which the configuration in force is in force"
         )

@@ -134,6 +134,20 @@ class ConfigurationStatus:
 
 
 @dataclass
+class StandbyStatus:
+    """Whose turn it is."""
+
+    leading: bool = False
+    """This process reads and delivers."""
+    since: float = 0.0
+    """Unix seconds."""
+    holder: str = ""
+    """Who holds the lease, as far as is known; empty without one."""
+    error: str | None = None
+    """Why the lease cannot be asked for."""
+
+
+@dataclass
 class Status:
     """What `/status` answers."""
 
@@ -144,6 +158,7 @@ class Status:
     directories: dict[str, DirectoryStatus] = field(default_factory=dict)
     keys: dict[str, KeyStatus] = field(default_factory=dict)
     journal: JournalStatus = field(default_factory=JournalStatus)
+    standby: StandbyStatus = field(default_factory=StandbyStatus)
     configuration: ConfigurationStatus = field(default_factory=ConfigurationStatus)
     severities: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(SEVERITIES, 0))
     """Events seen since the start."""
@@ -159,6 +174,7 @@ class Status:
             "directories": [asdict(row) for row in self.directories.values()],
             "keys": [asdict(row) for row in self.keys.values()],
             "journal": asdict(self.journal),
+            "standby": asdict(self.standby),
             "configuration": asdict(self.configuration),
             "severities": dict(self.severities),
         }

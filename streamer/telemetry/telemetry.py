@@ -458,6 +458,33 @@ class Telemetry:
         """Something that a new configuration asks for cannot be opened."""
         self.log.error("cannot be opened, will retry", part=name, error=error)
 
+    def stands_by(self) -> None:
+        self.log.info("standing by, another process is at work or may be")
+        self.status.standby.since = self.clock()
+
+    def leads(self) -> None:
+        row = self.status.standby
+        if row.since:
+            self.log.info("it is our turn", waited_s=round(self.clock() - row.since, 1))
+        row.leading, row.since = True, self.clock()
+        self.metrics.leader.set(1)
+
+    def lease_seen(self, holder: str) -> None:
+        row = self.status.standby
+        if row.error is not None:
+            self.log.info("the lease can be asked for again", holder=holder)
+        row.holder, row.error = holder, None
+
+    def lease_failing(self, error: str) -> None:
+        """Said once, until it can be read or renewed again."""
+        row = self.status.standby
+        if row.error is None:
+            self.log.error("the lease cannot be asked for; whoever holds it ends before it runs out", error=error)
+        row.error = error
+
+    def lease_lost(self, holder: str) -> None:
+        self.log.error("the lease was taken from us, ending at once", holder=holder)
+
     def started(self, sources: int, sinks: int, replica: str = "") -> None:
         """`replica`: its index, where others read other sources."""
         self.status.configuration.taken_at = self.clock()

@@ -1,0 +1,148 @@
+"""A second process stands by: it leads when the first is gone, and never beside it. `tests/crash/failover.py` has the machinery of the kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from streamer.lease import Seen, decide
+from tests.lease_server import TOKEN
+from tests.places import Place, until
+from tests.simulation import Child, simulated_in_child
+from tests.test_reload import daemon, log_of, metric, running
+
+DURATION_S = 6
+
+
+@pytest.mark.parametrize(
+    ("seen", "now", "verdict"),
+    [
+        (None, 0.0, "create"),
+        (Seen("me", 15, "1", 0.0), 100.0, "renew"),
+        (Seen("", 15, "1", 0.0), 0.0, "take"),
+        (Seen("other", 15, "1", 100.0), 114.9, "wait"),
+        (Seen("other", 15, "1", 100.0), 115.0, "take"),
+        (Seen("other", 60, "1", 100.0), 115.0, "wait"),
+    ],
+)
+def test_a_lease_is_taken_when_nobody_has_renewed_it_for_its_own_duration(
+    seen: Seen | None, now: float, verdict: str
+) -> None:
+    """Goal: the holder's duration counts, from when we saw its last renewal; method: the pure decision."""
+    assert decide(seen, "me", now) == verdict
+
+
+OVERSLEEPER = """
+import sys, time
+from streamer.lease import _end_at
+_end_at(time.monotonic() + 3.0)
+with open(sys.argv[1], "ab", buffering=0) as file:
+    while True:
+        file.write(b"x")
+"""
+
+
+def test_who_was_stopped_past_the_end_writes_nothing_when_woken(tmp_path: Path) -> None:
+    """Goal: the kernel's timer comes before the next instruction; method: two processes that do nothing but write, stopped before their end and
+    woken after it."""
+    paths = [tmp_path / str(number) for number in range(2)]
+    with ExitStack() as stack:
+        processes = []
+        for path in paths:
+            command = [sys.executable, "-c", OVERSLEEPER, str(path)]
+            processes.append(stack.enter_context(subprocess.Popen(command)))
+            until(lambda path=path: path.exists() and path.stat().st_size > 100)
+            os.kill(processes[-1].pid, signal.SIGSTOP)
+            stopped = os.waitid(os.P_PID, processes[-1].pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            assert stopped is not None
+            assert stopped.si_status == signal.SIGSTOP
+        sizes = [path.stat().st_size for path in paths]
+        time.sleep(3.1)
+        for process in processes:
+            os.kill(process.pid, signal.SIGCONT)
+        assert [process.wait(30) for process in processes] == [-signal.SIGALRM] * len(paths)
+    assert [path.stat().st_size for path in paths] == sizes
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("by", "rounds"), [("lock", 6), ("lease", 3)])
+def test_nothing_is_lost_or_doubled_when_the_leader_is_killed_or_frozen(by: str, rounds: int) -> None:
+    """Goal: file and archive have every event once, whoever leads; method: two daemons on one state folder, every third leader is frozen and wakes
+    up when its lease is gone, the others are killed; against the simulator's truth."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.crash.failover", "--by", by, "--rounds", str(rounds)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    report = json.loads(run.stdout)
+    assert report["kills"] == rounds
+    assert report["lines"] >= report["truth"] > 1500
+    assert len(report["waits"]) >= rounds * 2 // 3
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Child]:
+    with simulated_in_child(events=100, days=0.2, rate=2, seed=3) as child:
+        yield child
+
+
+@pytest.fixture
+def leases() -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.lease_server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+@pytest.mark.timeout(240)
+def test_a_standby_says_so_takes_over_at_once_from_one_that_ends_and_ends_itself_without_the_api_server(
+    tmp_path: Path, simulator: Child, leases: str
+) -> None:
+    """Goal: a standby is alive, ready and says who is at work; a leader that is stopped hands over without a wait; one that cannot renew ends
+    before another may begin, and says why first. Method: two real processes and a server that begins to fail."""
+    (tmp_path / "token").write_text(TOKEN)
+    lease = {"name": "audit", "server": leases, "token_file": str(tmp_path / "token"), "duration": f"{DURATION_S}s"}
+    places = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        place = Place(tmp_path / str(number), simulator.base_url).change("standby", {"lease": lease})
+        place.change("state", str(tmp_path / "state")).change("enrich", {"directory": None})
+        places.append(place.change("sinks.local.path", str(tmp_path / "audit.jsonl")))
+    first, second = places
+    with running(second.write()) as survivor:
+        with daemon(first.write()):
+            until(lambda: {metric_of(first), metric_of(second)} == {0.0, 1.0})
+            leading, waiting = (first, second) if metric_of(first) else (second, first)
+            assert waiting.get("/readyz") == (200, "standing by\n")
+            assert waiting.get("/healthz")[0] == 200
+            until(lambda: waiting.status()["standby"]["holder"] == leading.status()["standby"]["holder"] != "")
+            until(lambda: leading.states() == {"organization": "live", "tenant": "live"})
+        until(lambda: metric_of(second))
+        until(lambda: second.states() == {"organization": "live", "tenant": "live"})
+        request = urllib.request.Request(leases + "/fault?status=503", method="PUT")
+        urllib.request.urlopen(request, timeout=5).close()
+        assert survivor.wait(60) == -signal.SIGALRM
+        said = [line for line in log_of(second.config) if line["event"].startswith("the lease cannot be asked for")]
+        assert len(said) == 1
+        assert "503" in said[0]["error"]
+
+
+def metric_of(place: Place) -> float:
+    try:
+        return metric(place, "streamer_leader")
+    except OSError:
+        return -1.0
