@@ -1,6 +1,6 @@
 """`python -m bench`: every benchmark, one after the other."""
 
-from bench import archive, enrichment, formats, isolation, kafka, pipeline, sinks, sources
+from bench import archive, enrichment, formats, isolation, kafka, page, pipeline, sinks, sources
 
 enrichment.main()
 formats.main()
@@ -11,3 +11,4 @@ sinks.main()
 sinks.outages()
 isolation.main()
 sources.main()
+page.main()
