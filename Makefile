@@ -87,7 +87,7 @@ $(PUBLISH_READY): requirements/publish.txt
 	@touch $@
 
 docs: $(PUBLISH_READY) ## the documentation as a site, in site/; a dead link is an error
-	NO_MKDOCS_2_WARNING=1 $(PUBLISH)/bin/mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(PUBLISH)/bin/mkdocs build --strict
 
 dist: $(PUBLISH_READY) ## the source archive and the wheel made from it, checked, in dist/
 	rm -rf dist
