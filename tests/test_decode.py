@@ -606,6 +606,42 @@ def test_targets_of_payloads_without_a_plain_id(name: str, payload: object, targ
     assert (envelope.targets, envelope.known) == (targets, True)
 
 
+def test_a_session_and_a_key_are_read_whole() -> None:
+    """Goal: no fact about who acted is lost. Method: every field of each, different from all others, with latitudes and longitudes at their ends."""
+    where = {"country": "PT", "region": "North", "city": "Porto", "asn": "64500", "latitude": "-90", "longitude": 180}
+    session = {
+        "user": {"id": "user-1", "email": "ana@acme.example"},
+        "ip_address": "203.0.113.7",
+        "user_agent": "curl/8",
+        "ja3": "a497",
+        "ja4": "t13d",
+        "ip_address_details": where,
+    }
+    geo = Geo(country="PT", region="North", city="Porto", asn=64500, latitude=-90.0, longitude=180.0)
+    by_session = Actor(
+        type="user",
+        id="user-1",
+        email="ana@acme.example",
+        via="session",
+        ip="203.0.113.7",
+        user_agent="curl/8",
+        ja3="a497",
+        ja4="t13d",
+        geo=geo,
+    )
+    found = decoded(record(actor={"type": "session", "session": session})).envelope
+    assert (found.actor, found.known) == (by_session, True)
+    holder = {"id": "user-2", "email": "bo@acme.example"}
+    key = {"type": "api_key", "api_key": {"id": "key_1", "type": "user", "user": holder}}
+    assert decoded(record(actor=key)).envelope.actor == Actor(
+        type="user", id="user-2", email="bo@acme.example", via="api_key", api_key_id="key_1"
+    )
+    beyond = {"type": "session", "session": {"ip_address_details": {**where, "latitude": 90.1, "longitude": -180.1}}}
+    actor = decoded(record(actor=beyond)).envelope.actor
+    assert actor is not None
+    assert actor.geo == msgspec.structs.replace(geo, latitude=None, longitude=None)
+
+
 def test_a_union_by_its_tag() -> None:
     """Goal: the storage providers are told apart, and a new one is named. Method: a foreign field, and a foreign provider."""
     said = record(type="external_storage.registered")
