@@ -243,37 +243,60 @@ def test_the_ends_of_a_rechecks_windows() -> None:
     ("walks", "width_s"),
     [
         ([(3600, 0)], 4 * 3600),
-        ([(3600, 1)], 2 * 3600),
+        ([(3600, 1)], 4 * 3600),
+        ([(3600, SLICE_EVENTS)], 3600),
         ([(3600, 80_000)], 36),
-        ([(3600, 80_000), (36, 1)], 36),
-        ([(3600, 80_000), *[(36, 1)] * 3], 36),
-        ([(3600, 80_000), *[(36, 1)] * 4], 72),
+        ([(3600, 80_000), (36, 800)], 36),
+        ([(3600, 80_000), *[(36, 1)] * 3], 37),
+        ([(3600, 80_000), *[(36, 1)] * 4], 4 * 36),
         ([(1, 10_000)], 1),
         ([(LONGEST_SLICE_S, 0)], LONGEST_SLICE_S),
         ([(LONGEST_SLICE_S, 1)], LONGEST_SLICE_S),
     ],
 )
 def test_the_width_of_the_next_slice(walks: list[tuple[int, int]], width_s: int) -> None:
-    """Goal: slices hold about SLICE_EVENTS, by the densest of the last four, and widen with care; method: (width, events) of walks, one after the other."""
+    """Goal: slices hold about SLICE_EVENTS, by the last four, and widen with care; method: (width, events) of walks, one after the other."""
     slicer = Slicer(0, 10**9)
     for width, events in walks:
         slicer.found(Window(500, 500 + width), events)
     assert slicer.width_s == width_s
 
 
-@pytest.mark.parametrize(("median", "middle"), [(5, 11), (10, 11), (11, 11), (15, 15), (19, 19), (20, 19), (25, 19)])
-def test_a_window_that_is_too_large_is_two_windows(median: int, middle: int) -> None:
-    """Goal: both halves are smaller and none is empty, whatever the times of the events are; method: medians within and outside."""
-    slicer = Slicer(100, 200)
-    slicer.too_large(Window(10, 20), median)
-    assert [slicer.take(), slicer.take()] == [Window(10, middle), Window(middle, 20)]
-
-
 @pytest.mark.parametrize(
-    ("window", "width_s"), [(Window(100, 200), 25), (Window(100, 103), 1), (Window(0, 10**6), 3600)]
+    ("expected", "cuts"),
+    [
+        (1, [10, 15, 20]),
+        (2 * SLICE_EVENTS, [10, 15, 20]),
+        (2 * SLICE_EVENTS + 1, [10, 13, 16, 20]),
+        (10**6, list(range(10, 21))),
+    ],
 )
-def test_slices_are_narrower_after_one_that_was_too_large(window: Window, width_s: int) -> None:
-    """Goal: the next ones fit at once; method: a quarter of the window, at least a second, never wider than before."""
+def test_a_window_that_is_too_large_is_cut_evenly(expected: int, cuts: list[int]) -> None:
+    """Goal: each part should hold a slice's events, none is empty, and the next slices are as narrow; method: few, some and very many events."""
+    slicer = Slicer(100, 200)
+    slicer.found(Window(0, 100), 80_000)
+    slicer.too_large(Window(10, 20), expected)
+    assert slicer.width_s == 10 // (len(cuts) - 1)
+    assert [slicer.take() for _ in cuts[1:]] == [Window(*part) for part in pairwise(cuts)]
+    assert slicer.take() == Window(100, 100 + slicer.width_s), "nothing is known of the density any more"
+
+
+def test_there_are_never_too_many_parts() -> None:
+    """Goal: one window does not become thousands of requests; method: a wide one with a billion events."""
     slicer = Slicer(0, 10**7)
-    slicer.too_large(window, 150)
-    assert (slicer.width_s, type(slicer.width_s)) == (width_s, int)
+    slicer.too_large(Window(0, 6400), 10**9)
+    assert slicer.width_s == 100
+
+
+def test_slices_get_narrower_at_the_end() -> None:
+    """Goal: walkers that work at once finish at once; method: five of them over a thousand seconds of a known density."""
+    slicer = Slicer(0, 1000, walkers=5)
+    slicer.found(Window(0, 100), SLICE_EVENTS)
+    widths = []
+    while window := slicer.take():
+        assert window.end is not None
+        widths.append(window.end - window.start)
+    assert sum(widths) == 1000
+    assert widths[:3] == [100, 90, 81]
+    assert widths == sorted(widths, reverse=True)
+    assert all(width >= 25 for width in widths[:-1])
