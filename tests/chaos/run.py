@@ -34,6 +34,8 @@ STOP_S = 30.0
 """SIGTERM to exit; the daemon's own deadline is 20 s."""
 QUIET_S = 240.0
 """Until everything is everywhere once all is well: what backs off waits up to a minute."""
+LIVE_S = 20.0
+"""What a fair life gets to become live in."""
 CALM_EVENTS = 150
 DISK_FULL_EXITS = (1, 78)
 """How it ends when it is started on a full disk; a supervisor starts it again."""
@@ -84,7 +86,9 @@ class Chaos:
             world.acts["clock wrong at start"] += 1
         before = world.file_stamp()
         pid = world.nursery.spawn(world.config, point=life.point)
-        status = self._pass_through(pid, life.acts, life.seconds)
+        status = self._await_live(pid) if life.fair else None
+        if status is None:
+            status = self._pass_through(pid, life.acts, life.seconds)
         report.peak_mib = max(report.peak_mib, peak_mib(pid))
         if status is None and life.ending == "stop":
             os.kill(pid, signal.SIGTERM)
@@ -103,6 +107,15 @@ class Chaos:
             world.free()
         if life.clock_s or any(act.what == "step clock" for act in life.acts):
             world.nursery.step(0)
+
+    def _await_live(self, pid: int) -> int | None:
+        """However slow this machine is just now. Its exit status if it has ended meanwhile."""
+        deadline = time.monotonic() + LIVE_S
+        while (status := self.world.nursery.wait(pid, 0.05)) is None and time.monotonic() < deadline:
+            states = self.world.place.states().values()
+            if states and set(states) == {"live"}:
+                break
+        return status
 
     def _judge_end(self, life: Life, status: int | None) -> None:
         report = self.report

@@ -65,6 +65,8 @@ class Act:
 @dataclass(frozen=True)
 class Life:
     number: int
+    fair: bool
+    """It is given time to become live, and then lives for `seconds`."""
     seconds: float
     """At most; it may die at its point before."""
     ending: Ending
@@ -99,9 +101,9 @@ def lives(seed: int, kinds: Kinds, first: int = 0) -> Iterator[Life]:
 
 def _life(number: int, chance: random.Random, kinds: Kinds) -> Life:
     """Fair or foul: under a foul sky hardly a window is walked to its end, and where nothing is walked there is nothing to lose."""
-    fair = chance.random() < 0.45
+    fair = chance.random() < 0.35
     ending: Ending = chance.choices(("kill", "point", "stop"), (87, 10, 3))[0]
-    seconds = chance.uniform(1, 3.5) if fair else chance.choice((chance.uniform(0.02, 0.5), chance.uniform(0.5, 2.5)))
+    seconds = chance.uniform(0, 2.5) if fair else chance.choice((chance.uniform(0.02, 0.5), chance.uniform(0.5, 2.5)))
     acts = list(_acts(chance, seconds, kinds))
     clock_s = step(chance) if kinds.clock and chance.random() < 0.25 else 0.0
     stepped = clock_s != 0 or any(act.what == "step clock" for act in acts)
@@ -114,6 +116,7 @@ def _life(number: int, chance: random.Random, kinds: Kinds) -> Life:
         point=chance.randrange(len(POINTS)) if ending == "point" else None,
         clock_s=clock_s,
         acts=sorted(acts, key=lambda act: act.at_s),
+        fair=fair,
         faults=foul_api | births(chance),
         weather=sky | {"upstream": Weather()} if fair else sky,
         configuration=configuration(chance) if chance.random() < 0.3 else {},
