@@ -136,28 +136,6 @@ def test_too_much_is_guessed_from_the_newest() -> None:
     assert not is_too_large(Window(1999, 2000), [1999] * 100_000, 10)
 
 
-def test_what_is_too_large_is_cut_into_slices() -> None:
-    """Goal: parts that hold what a slice should, and slices as wide as these afterwards. Method: a window of ten slices."""
-    slicer = Slicer(0, 1_000_000, width_s=100_000)
-    window = slicer.take()
-    assert window == Window(0, 100_000)
-    slicer.too_large(window, 10 * SLICE_EVENTS)
-    parts = [slicer.take() for _ in range(11)]
-    assert parts == [Window(at, at + 10_000) for at in range(0, 110_000, 10_000)]
-
-
-def test_the_last_slices_end_together() -> None:
-    """Goal: no walker has a whole slice to go when the others are done. Method: eight walkers before the end of a range."""
-    slicer, widths = Slicer(0, 100_000, walkers=8), []
-    slicer.found(Window(-10_000, 0), SLICE_EVENTS)
-    while (window := slicer.take()) is not None:
-        assert window.end is not None
-        widths.append(window.end - window.start)
-    assert widths == sorted(widths, reverse=True)
-    assert widths[0] == 6250
-    assert min(widths[:-1]) == 2500
-
-
 def test_silence_widens_slices_up_to_a_limit() -> None:
     """Years of nothing cost few requests; method: empty walks over ten years."""
     slicer, walks = Slicer(0, 10 * 365 * 86_400), 0
