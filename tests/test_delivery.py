@@ -18,7 +18,18 @@ from streamer.errors import ConfigError, PermanentError, Repositioned, Retryable
 from streamer.formats.envelope import EnvelopeFormat
 from streamer.journal.operator import open_operator
 from streamer.journal.sqlite import SqliteJournal, open_journal
-from streamer.model import Batch, Bookmark, Entry, Envelope, EventId, Progress, SinkName, SourceName, encode_envelope
+from streamer.model import (
+    Batch,
+    Bookmark,
+    Entry,
+    Envelope,
+    EventId,
+    Progress,
+    Record,
+    SinkName,
+    SourceName,
+    encode_envelope,
+)
 from streamer.stop import Stop
 from streamer.telemetry import Telemetry
 from tests.fakes import ScriptedSink
@@ -72,6 +83,7 @@ class Bench:
         where: Callable[[Envelope], bool] | None = None,
         wait: str = "0s",
         caught_up: Callable[[], bool] = lambda: True,
+        redact: Callable[[Record], Record] | None = None,
     ) -> Delivery:
         position = await self.journal.position(SINK, "earliest")
         return Delivery(
@@ -82,7 +94,7 @@ class Bench:
             journal=self.journal,
             format=EnvelopeFormat(),
             where=where,
-            redact=None,
+            redact=redact,
             batch=BatchOptions.model_validate({"events": 8, "wait": wait}),
             telemetry=self.telemetry,
             stop=self.stop,
@@ -490,3 +502,55 @@ async def test_a_held_sink_says_why(bench: Bench) -> None:
     async with bench.running():
         await bench.until(lambda: bench.telemetry.status.sinks[SINK].state == "held")
         assert bench.telemetry.status.sinks[SINK].error == "401: wrong token"
+
+
+# --- what is acknowledged ----------------------------------------------------------------------------------------------
+
+
+async def test_only_what_was_taken_is_acknowledged(bench: Bench) -> None:
+    """Goal: a crash between two halves of a batch loses nothing. Method: a batch that is refused as a whole, its first half taken, the sink down at
+    the second; the ack in the journal."""
+    bench.sink.script = chain([PermanentError("400"), None], repeat(RetryableError("503: busy")))
+    await bench.fill(8)
+    async with bench.running():
+        await bench.until(lambda: bench.telemetry.status.sinks[SINK].state == "failing")
+        assert bench.telemetry.status.sinks[SINK].error == "503: busy"
+    assert bench.sink.taken == bench.lines(0, 1, 2, 3)
+    assert (await bench.journal.position(SINK, "earliest")).acked == 4
+    assert bench.telemetry.status.sinks[SINK].acked == 4
+
+
+async def test_the_fuse_counts_anew_after_a_record_that_was_taken(bench: Bench) -> None:
+    """Goal: only a row of refusals holds a sink. Method: one record taken, all others refused."""
+    good = line(0)
+    bench.sink.refuses = lambda b: None if [m.body for m in b.messages] == [good] else PermanentError("400")
+    await bench.fill(FUSE + 5)
+    async with bench.running():
+        await bench.until(lambda: bench.telemetry.status.sinks[SINK].state == "held")
+    assert bench.letters() == [f"e{n}" for n in range(1, FUSE + 1)]
+
+
+async def test_a_sink_sees_what_redaction_leaves_and_a_letter_keeps_the_whole(bench: Bench) -> None:
+    """Goal: nothing that was redacted leaves, and what is delivered again later is redacted by the rules of then. Method: a redaction that leaves the
+    number alone; one record refused."""
+
+    def redact(record: Record) -> Record:
+        return Record(record.seq, b'{"seq":%d}' % record.seq)
+
+    bench.sink.refuses = lambda b: PermanentError("no") if any(m.body == b'{"seq":2}' for m in b.messages) else None
+    await bench.fill(3)
+    await (await bench.delivery(redact=redact)).run()
+    assert bench.sink.taken == [b'{"seq":1}', b'{"seq":3}']
+    with open_operator(bench.folder) as operator:
+        assert [letter.line for letter in operator.dead_letters(None)] == [line(1)]
+
+
+async def test_a_sink_that_asks_for_time_gets_it(bench: Bench) -> None:
+    """Goal: Retry-After is honoured. Method: an answer that asks for ten minutes; the wait that is told, and a stop that does not wait for it."""
+    bench.sink.script = repeat(RetryableError("429", retry_after=600))
+    await bench.fill(3)
+    with capture_logs() as logs:
+        async with bench.running():
+            await bench.until(lambda: bench.telemetry.status.sinks[SINK].state == "failing")
+    assert bench.sink.writes == 1
+    assert [one["wait_s"] for one in logs if "wait_s" in one] == [600]
