@@ -33,7 +33,7 @@ class Load:
         return ("organization", "tenant") if self.tenant else ("organization",)
 
 
-LOADS = (Load(0, 40_000), Load(20, 20_000), Load(50, 30_000), Load(50, 30_000, tenant=True), Load(100, 10_000))
+LOADS = (Load(0, 40_000), Load(20, 20_000), Load(50, 30_000), Load(50, 30_000, tenant=True), Load(100, 20_000))
 SIMULATED = 60_000
 """Events; three in ten are tenant events."""
 
