@@ -55,7 +55,9 @@ def prepare(folder: Path, target: str) -> Path:
         else:
             shutil.copy(ROOT / name, folder)
     source, tests, without = TARGETS[target]
-    settings = SETTINGS.format(source=source, tests=tests, without=without or "no_such_test", copied="\n  ".join(copied))
+    settings = SETTINGS.format(
+        source=source, tests=tests, without=without or "no_such_test", copied="\n  ".join(copied)
+    )
     (folder / "setup.cfg").write_text(settings)
     return folder / "mutants" / "streamer" / f"{source}.meta"
 
