@@ -188,7 +188,8 @@ async def test_a_replay_pins_what_it_still_needs(journal: SqliteJournal, clock: 
 
 
 async def test_ids_are_forgotten_by_the_watermark_of_their_listing(journal: SqliteJournal, clock: Clock) -> None:
-    """A catch-up that is at last month keeps last month's ids; method: an old watermark, prune, append again; then a new one."""
+    """A catch-up that is at last month keeps last month's ids; method: an old watermark, prune, append again; then a new one, with a sink that has
+    not taken the records yet, and when it has."""
     month_ago = int(clock.now) - 30 * 86_400
     items = entries(10, at=month_ago)
     await journal.append(ACME, "organization", items, Progress(month_ago + 10))
@@ -196,6 +197,14 @@ async def test_ids_are_forgotten_by_the_watermark_of_their_listing(journal: Sqli
     await journal.prune([SINK], 50, 3600)
     assert await journal.append(ACME, "organization", items, Progress(month_ago + 10)) == 0
     await journal.append(ACME, "organization", [], Progress(int(clock.now)))
+    clock.now += 100
+    await journal.prune([SINK], 50, 3600)
+    with open_operator(journal.path.parent) as operator:
+        assert operator.replay(SINK, 0, 1e10) == 10, "what is here is found, however old"
+    (replay,) = await journal.replays(SINK)
+    await journal.replayed(replay, Seq(10), None, [])
+    assert await journal.append(ACME, "organization", items, Progress(int(clock.now))) == 0
+    await journal.ack(SINK, Seq(10), None, [])
     await journal.prune([SINK], 50, 3600)
     assert await journal.append(ACME, "organization", items, Progress(int(clock.now))) == 10
 
@@ -399,7 +408,8 @@ async def test_repairs_are_asked_for_and_done_one_by_one(journal: SqliteJournal,
     assert [(one.since, one.before) for one in await journal.repairs(ACME, "tenant")] == [(500, 600)]
     assert await journal.repairs(SourceName("other"), "organization") == []
     await journal.append(ACME, "organization", [Entry(EventId("old"), 340, b"{}")], Progress(int(clock.now)))
-    await journal.prune([], 0, clock.now - 350)
+    await journal.position(SINK, "latest")
+    await journal.prune([SINK], -1, clock.now - 350)
     assert [(one.since, one.before) for one in await journal.repairs(ACME, "organization")] == [(350, 400)]
 
 
@@ -408,13 +418,15 @@ async def test_ids_are_remembered_for_as_long_as_asked(journal: SqliteJournal, c
     now = int(clock.now)
     early = [Entry(EventId("early"), now - 950, b"{}")]
     await journal.append(ACME, "organization", early, Progress(now))
+    await journal.position(SINK, "latest")
     clock.now -= 1000
-    await journal.prune([], 0, 100)
+    assert await journal.prune([SINK], -2000, 100) == 1
     assert await journal.unknown(ACME, as_events(early)) == [], "a clock that is behind forgets nothing too soon"
     clock.now += 1000
     items = [Entry(EventId("in"), now - 99, b"{}"), Entry(EventId("out"), now - 101, b"{}")]
     await journal.append(ACME, "organization", items, Progress(now))
-    await journal.prune([], 0, 100)
+    await journal.ack(SINK, Seq(3), None, [])
+    await journal.prune([SINK], -1, 100)
     assert [event.id for event in await journal.unknown(ACME, as_events(items))] == ["out"]
     assert await journal.unknown(ACME, []) == []
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from streamer.journal.sqlite import open_journal
-from streamer.model import Entry, EventId, Progress, SourceName
+from streamer.model import Entry, EventId, Progress, SinkName, SourceName
 from streamer.reconcile import (
     MAX_IDS,
     ListingCount,
@@ -107,12 +107,13 @@ def test_spans_are_joined_where_they_are_closest() -> None:
 
 async def test_what_was_forgotten_is_never_walked_again(tmp_path: Path) -> None:
     """Goal: a repair appends nothing twice; method: ids forgotten by retention, then a repair that reaches further back."""
-    now = 1_000_000.0
+    now, sink = 1_000_000.0, SinkName("local")
     async with open_journal(tmp_path, 1 << 30, lambda: now) as journal:
         acme = SourceName("acme")
         entries = [Entry(EventId(f"e{n}"), 1000 * n, b"{}") for n in range(1, 1000)]
         await journal.append(acme, "organization", entries, Progress(1_000_000))
-        await journal.prune([], 0, 100_000)
+        await journal.position(sink, "latest")
+        await journal.prune([sink], -1, 100_000)
         journal._db.execute(
             "INSERT INTO repairs (source, listing, since, before) VALUES ('acme', 'organization', 5, 950000)"
         )

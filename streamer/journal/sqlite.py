@@ -551,14 +551,18 @@ class SqliteJournal:
         return sum(count for _, count in old)
 
     def _forget(self, before: float, remember_seconds: float) -> None:
-        """Per listing, measured from its watermark where that is behind: a catch-up walks its overlap again, too."""
+        """Per listing, measured from its watermark where that is behind: a catch-up walks its overlap again, too. Never of a record that is
+        still here: it would be found by no replay."""
+        gone_upto = self._oldest() - 1
+        if not gone_upto:
+            return
         rows = self._db.execute("SELECT source, listing, watermark FROM progress").fetchall()
         for source, listing, watermark in rows:
             end = int(min(before, watermark - remember_seconds))
             gone = self._db.execute(
                 "DELETE FROM ids WHERE (source, effective_at, id) IN (SELECT source, effective_at, id FROM ids"
-                " WHERE source = ? AND effective_at < ? AND listing = ? LIMIT ?)",
-                (source, end, listing, FORGOTTEN_IDS_PER_CALL),
+                " WHERE source = ? AND effective_at < ? AND listing = ? AND seq <= ? LIMIT ?)",
+                (source, end, listing, gone_upto, FORGOTTEN_IDS_PER_CALL),
             ).rowcount
             if gone:
                 # Nobody may take what was forgotten for what was never seen.
