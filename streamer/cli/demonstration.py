@@ -33,6 +33,7 @@ FAULTS = (
 )
 MARK = ".streamer-demo"
 SHOWN = 5
+LONGER = "longer with make demo FOR=10m, or streamer demo --for 10m; Ctrl-C ends it"
 
 
 async def demonstrate(folder: Path, port: int, seconds: float | None) -> None:
@@ -72,7 +73,7 @@ def _introduce(console: Console, daemon: Daemon, folder: Path, seconds: float | 
         f"[bold]status[/]     http://127.0.0.1:{daemon.admin_port}/  (as JSON at /status, metrics at /metrics)"
     )
     console.print(f"[bold]look[/]       streamer status -c {folder}/streamer.yaml, or tail, or top")
-    console.print("[bold]running[/]    " + ("until Ctrl-C" if seconds is None else f"for {seconds:g} s"))
+    console.print("[bold]running[/]    " + ("until Ctrl-C" if seconds is None else f"for {seconds:g} s, {LONGER}"))
 
 
 def _fresh(folder: Path) -> None:
@@ -139,5 +140,6 @@ def _conclude(console: Console, folder: Path, truth: set[EventId]) -> None:
         f"[bold]result[/]     {len(truth):,} events made, {bad if missing or twice else good}{missing} missing, {twice} twice[/] in {path}; "
         f"the archive is {good + 'whole' if whole else bad + 'not whole'}[/]"
     )
+    console.print(f"[bold]ended[/]      the page too; the files stay in {folder} until the next demo, which runs {LONGER}")
     if missing or twice or not whole:
         sys.exit(1)
