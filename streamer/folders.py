@@ -22,9 +22,11 @@ def make(folder: Path, mode: int = 0o777) -> None:
     """mkdir -p, durable; `mode`: of the last one. Raises OSError."""
     missing = []
     above = folder
-    while not above.is_dir() and above != above.parent:
+    while not above.exists():
         missing.append(above)
         above = above.parent
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
     for child in reversed(missing):
         child.mkdir(mode=mode if child == folder else 0o777, exist_ok=True)
         sync(child.parent)

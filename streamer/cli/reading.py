@@ -77,7 +77,7 @@ def line(record: "Record") -> "Text":
 
 
 def explain(config: ConfigFile, event_id: Annotated[str, typer.Argument(help="Upstream's id.")]) -> None:
-    """One event in words, as each sink gets it, and in the formats that no sink has. What enriched it, and which rules looked at it."""
+    """One event as each sink gets it, and why. In words, and in the formats that no sink has; what enriched it, and which rules looked at it."""
     from rich.console import Console
 
     from streamer.errors import StreamerError
