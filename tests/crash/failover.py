@@ -77,7 +77,11 @@ class Pair:
         return lambda: self.leader() == number
 
     def replace(self, number: int) -> None:
+        """With one that stands by: only then does it know what SIGTERM means."""
+        log = self.configs[number].parent / "daemon.log"
+        before = log.read_text().count("standing by")
         self.pids[number] = spawn(self.configs[number])
+        until(lambda: log.read_text().count("standing by") > before, "the new one stands by")
 
 
 def until(condition: Callable[[], object], what: str) -> float:

@@ -207,16 +207,22 @@ def test_the_chart_brings_rules_dashboard_and_scraping() -> None:
     )
 
 
-def test_another_configuration_is_another_pod() -> None:
-    """Goal: a changed configuration is rolled out, a changed label of monitoring is not; method: the pod's template for three values."""
+def test_another_configuration_is_the_same_pod() -> None:
+    """Goal: the daemon takes a changed configuration itself, so nothing restarts for it; for what only a shipper reads, the pod does. Method: the pod's
+    template and the mounted file before and after each change."""
 
-    def template(*arguments: str) -> Any:
+    def rendered(*arguments: str) -> tuple[Any, Any]:
         text = helm("template", "audit", str(CHART), "--kube-version", "1.33.0", *arguments)
-        return kinds(documents(text))["StatefulSet"][0]["spec"]["template"]
+        found = kinds(documents(text))
+        return found["StatefulSet"][0]["spec"]["template"], found["ConfigMap"][0]["data"]
 
-    same = template()
-    assert template("--set", "monitoring.podMonitor.enabled=true") == same
-    assert template("--set", "config.log.level=debug") != same
+    pod, file = rendered()
+    assert rendered("--set", "monitoring.podMonitor.enabled=true") == (pod, file)
+    other_pod, other_file = rendered("--set", "config.log.level=debug")
+    assert other_pod == pod
+    assert other_file != file
+    shipping = ("--set", "shipper.image=shipper:1")
+    assert rendered(*shipping)[0] != rendered(*shipping, "--set", "shipper.files.more=x")[0]
 
 
 def test_helm_refuses_values_that_the_schema_refuses() -> None:
