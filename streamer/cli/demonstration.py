@@ -140,6 +140,8 @@ def _conclude(console: Console, folder: Path, truth: set[EventId]) -> None:
         f"[bold]result[/]     {len(truth):,} events made, {bad if missing or twice else good}{missing} missing, {twice} twice[/] in {path}; "
         f"the archive is {good + 'whole' if whole else bad + 'not whole'}[/]"
     )
-    console.print(f"[bold]ended[/]      the page too; the files stay in {folder} until the next demo, which runs {LONGER}")
+    console.print(
+        f"[bold]ended[/]      the page too; the files stay in {folder} until the next demo, which runs {LONGER}"
+    )
     if missing or twice or not whole:
         sys.exit(1)
