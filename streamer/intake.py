@@ -393,6 +393,7 @@ class RangeWalk(Generic[P]):
                     self._walked[window.start] = (window, events)
                     self._allowance.events += len(events)
                 self._changed.notify_all()
+            del events  # Else it would live as long as the next walk.
 
     async def _take(self) -> Window | None:
         """The next window. None at the end: nothing to give out, and nothing under way that could come back in parts."""
@@ -424,6 +425,7 @@ class RangeWalk(Generic[P]):
                 self._changed.notify_all()
             del walked, events
             await self._prepared.put((window, prepared))
+            del prepared
         await self._prepared.put(None)
         async with self._changed:
             self._changed.notify_all()
@@ -438,6 +440,7 @@ class RangeWalk(Generic[P]):
         while (prepared := await self._prepared.get()) is not None:
             window, what = prepared
             await self._store(window, what)
+            del prepared, what  # As above.
             if not self._stop.is_set():
                 assert window.end is not None
                 self._stored = window.end

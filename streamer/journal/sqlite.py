@@ -303,12 +303,12 @@ class SqliteJournal:
         self._db.execute("RELEASE ids")
         blocks = list(_split(head, [e.line for e in entries]))
         now = self._clock()
-        self._db.executemany(
-            "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(last, len(lines), number, listing, now, len(body), body) for last, lines, body in blocks],
-        )
+        for last, lines in blocks:
+            body = b"\n".join(lines)
+            row = (last, len(lines), number, listing, now, len(body), body)
+            self._db.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("UPDATE head SET seq = ?", (head + len(entries),))
-        return [(last, lines) for last, lines, _ in blocks]
+        return blocks
 
     def _remember(self, number: int, listing: str, head: int, keys: list[tuple[int, str]]) -> int:
         return self._db.execute(
@@ -589,8 +589,8 @@ def select_letters(db: sqlite3.Connection, condition: str, values: tuple[object,
     ]
 
 
-def _split(head: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes], bytes]]:
-    """(last seq, lines, body) of blocks of at most BLOCK_EVENTS lines and about BLOCK_BYTES bytes."""
+def _split(head: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """(last seq, lines) of blocks of at most BLOCK_EVENTS lines and about BLOCK_BYTES bytes."""
     block: list[bytes] = []
     size = 0
     for line in lines:
@@ -598,10 +598,10 @@ def _split(head: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes], by
         size += len(line)
         head += 1
         if size >= BLOCK_BYTES or len(block) >= BLOCK_EVENTS:
-            yield head, block, b"\n".join(block)
+            yield head, block
             block, size = [], 0
     if block:
-        yield head, block, b"\n".join(block)
+        yield head, block
 
 
 @asynccontextmanager
