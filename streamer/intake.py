@@ -5,6 +5,7 @@ in one transaction; so a crash anywhere costs requests, never an event.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +30,8 @@ from streamer.telemetry import Telemetry
 ENTRIES_PER_TURN = 100
 """Events decoded before other jobs get the loop: about 2 ms, so that walkers send their next request without delay."""
 FULL_RETRY_S = 1.0
+POLL_TRIES = 3
+"""A poll of many pages begins again when one of them fails. After so many tries it is done by slices, of which each that succeeds is kept."""
 WAITING_WINDOWS = 6
 """So many walked windows may wait for the one that is next in time while all walkers are busy."""
 
@@ -154,7 +157,7 @@ class Intake:
         watermark = min(self._progress.watermark, int(self._now()))
         window = windows.live_window(watermark, self._overlap.seconds, self._progress.begin)
         began = time.monotonic()
-        events = await self._walk_patiently(window, windows.MAX_POLL_EVENTS)
+        events = await self._walk_patiently(window, windows.MAX_POLL_EVENTS, POLL_TRIES)
         if events is None:
             return
         # The time at which the walk began, by the clock as it is corrected now.
@@ -215,10 +218,17 @@ class Intake:
         )
         return await walkers.run()
 
-    async def _walk_patiently(self, window: Window, limit: int) -> list[Event] | WindowTooLarge | None:
-        """A walk that is tried until it succeeds. None when stopped."""
+    async def _walk_patiently(
+        self, window: Window, limit: int, tries: float = math.inf
+    ) -> list[Event] | WindowTooLarge | None:
+        """A walk that is tried until it succeeds; after so many `tries` it counts as too large. None when stopped."""
+        tried = 0
 
         async def walk() -> list[Event] | WindowTooLarge:
+            nonlocal tried
+            tried += 1
+            if tried > tries:
+                return WindowTooLarge(0)
             try:
                 async with self.allowance.turns:
                     return await self.source.walk(self.listing, window, limit)

@@ -28,7 +28,7 @@ ENOUGH_TO_EXPECT = 100
 GROWTH = 4
 MOST_PARTS = 64
 FIRST_SLICE_S = 3600
-LONGEST_SLICE_S = 30 * 86_400
+LONGEST_SLICE_S = 366 * 86_400
 
 
 def live_window(watermark: int, overlap_s: float, begin: int) -> Window:

@@ -1,6 +1,7 @@
 """The intake loop with a real journal and a listing in memory whose time the test moves."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from streamer.config import SourceOptions
 from streamer.errors import ConfigError, RetryableError
 from streamer.intake import Allowance, Intake
 from streamer.journal.sqlite import SqliteJournal, open_journal
-from streamer.model import Entry, EventId, Progress, Seq, SourceName, decode_envelope
+from streamer.model import Entry, Event, EventId, Listing, Progress, Seq, SourceName, Window, decode_envelope
 from streamer.stop import Stop
 from streamer.telemetry import ListingStatus, Telemetry
 from tests.fakes import FakeSource
@@ -237,6 +238,26 @@ async def test_a_failed_walk_leaves_no_trace_and_is_done_again(world: World) -> 
     world.source.trouble = iter([None, RetryableError("500"), None, RetryableError("cut"), RetryableError("cut")])
     await world.intake().run()
     assert await world.ids() == [f"e{n}" for n in range(500)]
+
+
+async def test_a_poll_of_many_pages_gets_through_where_pages_often_fail(world: World) -> None:
+    """Goal: one page in five fails, so that 50 in a row hardly ever succeed, and a poll of 5,000 events succeeds all the same; method: a
+    listing that fails by dice, and the walks counted."""
+    dice = random.Random(5)
+
+    class Shaky(FakeSource):
+        async def walk(self, listing: Listing, window: Window, limit: int, /) -> list[Event]:
+            found = await super().walk(listing, window, limit)
+            if any(dice.random() < 0.2 for _ in range(0, len(found), 100)):
+                raise RetryableError("HTTP 502")
+            return found
+
+    world.source = Shaky(clock=lambda: world.now)
+    for n in range(5000):
+        world.source.make(n, int(NOW) - 250 + n // 20)
+    await world.intake(start="4m").run()
+    assert sorted(await world.ids()) == sorted(f"e{n}" for n in range(200, 5000))
+    assert len(world.source.walks) < 150
 
 
 async def test_a_held_listing_says_why_and_recovers(world: World) -> None:

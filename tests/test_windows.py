@@ -278,3 +278,12 @@ def test_slices_get_narrower_at_the_end() -> None:
     assert widths[:3] == [100, 90, 81]
     assert widths == sorted(widths, reverse=True)
     assert all(width >= 25 for width in widths[:-1])
+
+
+def test_decades_without_an_event_cost_few_requests() -> None:
+    """Goal: `start: 1970-01-01` is no harm; method: 57 empty years, walked one slice after the other."""
+    slicer, walks = Slicer(0, 1_800_000_000, 8), 0
+    while (window := slicer.take()) is not None:
+        slicer.found(window, 0)
+        walks += 1
+    assert walks < 120
