@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +48,8 @@ from streamer.telemetry import Telemetry
 
 TURN_EVERY_S = 0.2
 """So often a standby looks whether the state folder is free."""
+ROOM_EVERY_S = 2.0
+"""So often it is tried whether a full disk has room for the journal."""
 ENDLESS = ("retention", "admin")
 """Parts that no run waits for."""
 
@@ -93,7 +95,11 @@ class Daemon:
         for name in wanted if delivering else [name for name in wanted if name.startswith("source ")]:
             part = self._parts[name] = self._part(name)
             stack.push_async_callback(part.close)
-            await part.open(wanted[name])
+            try:
+                await part.open(wanted[name])
+            except RetryableError:  # A full disk, as a rule. It is opened when it runs; until then it shows as held.
+                if self.once:
+                    raise
         self._stack = stack
 
     # --- becoming another --------------------------------------------------------------------------------------------
@@ -344,16 +350,16 @@ async def open_daemon(
     *,
     once: bool = False,
     slowest_s: float = HOLD_S,
-    locked: int | None = None,
+    journal: SqliteJournal | None = None,
 ) -> AsyncIterator[Daemon]:
     """Open in order, close in reverse. ConfigError for whatever an operator has to mend first.
 
-    `slowest_s`: the longest wait between two tries of whatever fails. `locked`: the state folder's lock, if it is ours already.
+    `slowest_s`: the longest wait between two tries of whatever fails. `journal`: if it is open already.
     """
     async with AsyncExitStack() as stack:
-        journal = await stack.enter_async_context(
-            open_journal(config.state, int(config.journal.max_size), telemetry.clock, locked)
-        )
+        if journal is None:
+            opening = open_journal(config.state, int(config.journal.max_size), telemetry.clock)
+            journal = await stack.enter_async_context(opening)
         daemon = Daemon(config, telemetry, stop, journal, once=once, slowest_s=slowest_s)
         await daemon.open(stack)
         yield daemon
@@ -387,7 +393,14 @@ async def run(
                 return Outcome()
             if reloading is not None:
                 reloading.ask()  # It may have waited long, and the file is another now.
-        async with open_daemon(config, telemetry, stop, once=once, locked=locked) as daemon:
+        journal = None
+        if not once:
+            waits = reloading.ask if reloading is not None else None
+            journal = await _wait_for_room(config, telemetry, stop, stack, locked, waits)
+            if journal is None:
+                telemetry.stopped()
+                return Outcome()
+        async with open_daemon(config, telemetry, stop, once=once, journal=journal) as daemon:
             telemetry.leads()
             telemetry.started(len(own_sources(config)), len(config.sinks), replica_of(config))
             background = daemon.background()
@@ -405,11 +418,7 @@ async def _wait_for_turn(
     """Until nobody else is at work: the lock of the state folder, and with a lease that too, which is kept as long as the stack is open.
     None when the program stops first."""
     telemetry.stands_by()
-    async with AsyncExitStack() as waiting:
-        if config.admin is not None:
-            options = config.admin.model_copy(update={"page": False})
-            serving = serve_admin(options, telemetry, None, History(telemetry, stop), str, stop)
-            await waiting.enter_async_context(serving)
+    async with _answering(config, telemetry, stop):
         if standby.lease is not None:
             me = f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
             lease = await stack.enter_async_context(open_lease(standby.lease, me, telemetry))
@@ -422,4 +431,49 @@ async def _wait_for_turn(
                 return lock(config.state)
             except FolderInUse:
                 await stop.sleep(TURN_EVERY_S)
+            except RetryableError as error:
+                telemetry.journal_unopened(str(error))
+                await stop.sleep(ROOM_EVERY_S)
     return None
+
+
+async def _wait_for_room(
+    config: Config,
+    telemetry: Telemetry,
+    stop: Stop,
+    stack: AsyncExitStack,
+    locked: int | None,
+    waits: Callable[[], None] | None,
+) -> SqliteJournal | None:
+    """The journal, opened on the stack as soon as the disk has room for it. None when the program stops first. `waits` is called if it has not."""
+    async with AsyncExitStack() as waiting:
+        answers = False
+        while not stop.is_set():
+            try:
+                if locked is None:
+                    locked = lock(config.state)
+                opening = open_journal(config.state, int(config.journal.max_size), telemetry.clock, locked)
+                journal = await stack.enter_async_context(opening)
+            except RetryableError as error:
+                telemetry.journal_unopened(str(error))
+                if not answers:
+                    await waiting.enter_async_context(_answering(config, telemetry, stop))
+                    answers = True
+                    if waits is not None:
+                        waits()
+                await stop.sleep(ROOM_EVERY_S)
+            else:
+                telemetry.journal_unopened(None)
+                return journal
+    return None
+
+
+@asynccontextmanager
+async def _answering(config: Config, telemetry: Telemetry, stop: Stop) -> AsyncIterator[None]:
+    """The admin port of a process that has no journal yet: no page."""
+    async with AsyncExitStack() as stack:
+        if config.admin is not None:
+            options = config.admin.model_copy(update={"page": False})
+            serving = serve_admin(options, telemetry, None, History(telemetry, stop), str, stop)
+            await stack.enter_async_context(serving)
+        yield

@@ -119,6 +119,8 @@ class Admin:
 
     async def readyz(self, _: web.Request) -> web.Response:
         status = self._telemetry.status
+        if status.journal.error is not None:
+            return web.Response(text=status.journal.error + "\n", status=503)
         # A replica that has no source has nothing to wait for.
         if status.standby.since and not status.standby.leading:
             return web.Response(text="standing by\n")

@@ -27,7 +27,8 @@ def trouble(rows: dict[str, Any]) -> list[str]:
         if row["state"] in ("held", "failing")
     ]
     if rows.get("journal", {}).get("full"):
-        found.append("the journal is full: intake waits")
+        unopened = rows["journal"].get("error")
+        found.append("the journal is full: intake waits" + (f" ({unopened})" if unopened else ""))
     standby = rows.get("standby", {})
     if standby.get("error"):
         found.append(f"the lease cannot be asked for: {standby['error']}")

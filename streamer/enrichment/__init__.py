@@ -125,7 +125,7 @@ class Enrichment:
         if not self.directory.counts(name):
             try:
                 self.directory.restore(await self._store.load([name], MAX_THINGS))
-            except RetryableError as error:
+            except (ConfigError, RetryableError) as error:
                 self._telemetry.directory_lost(str(error))
         kind = SOURCES[options.type]  # type: ignore[attr-defined]  # the registry's models carry their type
         async with kind.directory(name, options, self._telemetry) as source:

@@ -1,6 +1,7 @@
 """The journal in one SQLite file. DESIGN.md, beside this file, says why each property is as it is."""
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import json
@@ -42,6 +43,7 @@ _RETRYABLE = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_NOMEM,
 }
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class FolderInUse(ConfigError):
@@ -62,7 +64,7 @@ def map_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in _RETRYABLE:
+        if code in _RETRYABLE or (code == sqlite3.SQLITE_CANTOPEN and _is_full(path.parent)):
             raise RetryableError(
                 f"journal {path}: {error}; free disk space, intake waits until there is room"
             ) from error
@@ -75,13 +77,18 @@ def map_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def _is_full(folder: Path) -> bool:
+    disk = os.statvfs(folder)
+    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
+
+
 def _prepare_folder(folder: Path) -> None:
     try:
         folders.make(folder, 0o700)
         os.close(os.open(folder / FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         folders.sync(folder)
     except OSError as error:
-        raise cannot_be_written(folder, error) from error
+        raise _unprepared(folder, error) from error
 
 
 def cannot_be_written(folder: Path, error: OSError) -> ConfigError:
@@ -89,14 +96,23 @@ def cannot_be_written(folder: Path, error: OSError) -> ConfigError:
     return ConfigError(f"state: {folder} cannot be written: {reason}; give this user the folder or set another `state`")
 
 
+def _unprepared(folder: Path, error: OSError) -> ConfigError | RetryableError:
+    """A full disk passes; the rest is for an operator."""
+    if error.errno in _NO_ROOM:
+        return RetryableError(f"state: {folder}: {(error.strerror or '').lower()}; free disk space")
+    return cannot_be_written(folder, error)
+
+
 def lock(folder: Path) -> int:
-    """A file descriptor that holds the lock of a state folder, which is made if it is not there; closing it, or dying, lets it go."""
+    """A file descriptor that holds the lock of a state folder, which is made if it is not there; closing it, or dying, lets it go.
+
+    ConfigError where it cannot be had, RetryableError where the disk has no room for it.
+    """
     _prepare_folder(folder)
-    path = folder / LOCK
     try:
-        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fd = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(f"state: {path} cannot be written: {error.strerror}; give this user the folder") from error
+        raise _unprepared(folder, error) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -105,13 +121,17 @@ def lock(folder: Path) -> int:
         raise FolderInUse(
             f"state: {folder} is in use by another streamer (process {owner}); stop it or give this one its own `state`"
         ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(fd)
+        raise _unprepared(folder, error) from error
     return fd
 
 
 def connect(folder: Path) -> sqlite3.Connection:
-    """Open and migrate; ConfigError for a folder that cannot be written, a newer version or a corrupt file."""
+    """Open and migrate; ConfigError for a folder that cannot be written, a newer version or a corrupt file, RetryableError for a full disk."""
     _prepare_folder(folder)
     path = folder / FILE
     with map_errors(path):
@@ -183,14 +203,15 @@ class SqliteJournal:
     def __init__(
         self, folder: Path, max_bytes: int, clock: Callable[[], float] = time.time, locked: int | None = None
     ) -> None:
-        """`locked`: what `lock` gave."""
+        """`locked`: what `lock` gave; ours to close from now on, unless this fails."""
         self.path = folder / FILE
         self.max_bytes, self._clock = max_bytes, clock
         self._lock_fd = lock(folder) if locked is None else locked
         try:
             self._db = connect(folder)
         except BaseException:
-            os.close(self._lock_fd)
+            if locked is None:
+                os.close(self._lock_fd)
             raise
         self._thread = ThreadPoolExecutor(1, "journal")
         self._blocks = Blocks()
@@ -608,7 +629,7 @@ def _split(head: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
 async def open_journal(
     folder: Path, max_bytes: int, clock: Callable[[], float] = time.time, locked: int | None = None
 ) -> AsyncIterator[SqliteJournal]:
-    """Lock the state folder, unless it is `locked`, and open its journal. ConfigError when either cannot be had."""
+    """Lock the state folder, unless it is `locked`, and open its journal. ConfigError when either cannot be had, RetryableError while the disk is full."""
     journal = SqliteJournal(folder, max_bytes, clock, locked)
     try:
         yield journal

@@ -120,6 +120,8 @@ class JournalStatus:
     records: int = 0
     head: int = 0
     full: bool = False
+    error: str | None = None
+    """Why it could not be opened yet, in a sentence."""
 
 
 @dataclass

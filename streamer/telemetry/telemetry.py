@@ -404,7 +404,15 @@ class Telemetry:
 
     def journal_full(self, row: ListingStatus, full: bool, detail: str = "") -> None:
         """One listing that finds room does not speak for another that waits."""
-        (self._waiting_for_room.add if full else self._waiting_for_room.discard)((row.source, row.listing))
+        self._wait_for_room((row.source, row.listing), full, detail)
+
+    def journal_unopened(self, error: str | None) -> None:
+        """It cannot be opened for now, said once; None: it is open."""
+        self.status.journal.error = error
+        self._wait_for_room(("", ""), error is not None, error or "")
+
+    def _wait_for_room(self, who: tuple[str, str], full: bool, detail: str) -> None:
+        (self._waiting_for_room.add if full else self._waiting_for_room.discard)(who)
         full = bool(self._waiting_for_room)
         if full != self.status.journal.full:
             self.status.journal.full = full
