@@ -261,18 +261,34 @@ async def test_the_filter(tmp_path: Path) -> None:
     """Goal: the filter finds by text and severity, also what is not among the newest 50, and shows itself as text.
     Method: one grave event before many others."""
     async with served(tmp_path) as port:
-        await port.append("needle", severity="critical")
+        await port.append("needle ärger", severity="critical")
         await port.append(*(f"hay-{n}" for n in range(SHOWN + 5)))
         _, everything = await port.get("/")
         assert "needle" not in everything
         assert everything.count('<li><a id="event-') == SHOWN
-        for query in ("q=NEEDLE", "severity=high", "q=needle&severity=critical"):
+        for query in ("q=NEEDLE", "severity=high", "q=needle&severity=critical", "q=%C3%84rger"):
             _, found = await port.get("/?" + query)
             assert found.count('<li><a id="event-') == 1, query
             assert "needle" in found
         _, none = await port.get("/?q=%22%3E%3Cscript%3E&severity=%3Cb%3E")
         assert_harmless(none)
         assert "No recent event is like that." in none
+
+
+def test_an_event_cannot_choose_its_severity_for_the_filter() -> None:
+    """Goal: the filter reads the envelope's severity and no other. Method: another one in every text and payload of an event."""
+    other = '"severity":"critical"'
+    made = envelope(1)
+    made.severity = "low"
+    for name in ("id", "type", "family", "action", "source"):
+        setattr(made, name, f"{other} {name}")
+    made.tags, made.labels = [other], {"severity": "critical"}
+    made.actor = Actor(type="session", via="session", id=other, email=other, name=other)
+    made.details = msgspec.Raw(b'{"severity":"critical"}')
+    made.event = msgspec.Raw(b'{"severity":"critical"}')
+    line = encode_envelope(made)
+    assert Filter(severity="low").wants(line)
+    assert not Filter(severity="medium").wants(line)
 
 
 async def test_the_filter_reaches_a_bounded_way_back(tmp_path: Path) -> None:
@@ -285,7 +301,7 @@ async def test_the_filter_reaches_a_bounded_way_back(tmp_path: Path) -> None:
         assert not latest.found
         await port.append("needle")
         await latest.look()
-        assert [seq for seq, _ in latest.found] == [REACH + 2]
+        assert [record.seq for record in latest.found] == [REACH + 2]
 
 
 async def test_what_a_watcher_is_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Whatever comes from events, from the other side's answers or from the configurat
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
@@ -12,14 +13,16 @@ from streamer.admin.drawing import charts, flow, journal_box, listing_box, sink_
 from streamer.admin.history import Sample
 from streamer.admin.latest import SHOWN, Filter
 from streamer.admin.verdict import ago, plural, trouble, verdict
-from streamer.formats.line import Span, plain, visible
-from streamer.model import SEVERITIES, from_epoch
+from streamer.formats.line import Span, plain, render, visible
+from streamer.model import SEVERITIES, Record, Seq, from_epoch
 from streamer.ports import DeadLetter
 
 Rows = dict[str, Any]
 """What `/status` answers."""
 
 MAX_REASON = 600
+LINES_REMEMBERED = 512
+"""An event is written once, however many pages show it and for however long."""
 
 
 def document(title: str, body: str, *, live: str = "") -> str:
@@ -35,11 +38,10 @@ def document(title: str, body: str, *, live: str = "") -> str:
 
 def overview(sections: Mapping[str, str], wanted: Filter, rows: Rows, configuration: str) -> str:
     """The page at `/`."""
-    mark = "✗" if trouble(rows) else "✓"
     parts = "".join(
-        f'<section aria-labelledby="h-{name}"><h2 id="h-{name}">{title}</h2>{before}'
+        f'<section aria-labelledby="h-{name}"><h2 id="h-{name}">{heading}</h2>{before}'
         f'<div id="{name}">{sections[name]}</div></section>'
-        for name, title, before in (
+        for name, heading, before in (
             ("flow", "Flow", ""),
             ("charts", "The last hour", ""),
             ("events", "Latest events", _filter_form(wanted)),
@@ -57,7 +59,11 @@ def overview(sections: Mapping[str, str], wanted: Filter, rows: Rows, configurat
         '<a href="/readyz">readiness</a></footer>'
     )
     query = urlencode({"q": wanted.text, "severity": wanted.severity})
-    return document(f"{mark} streamer", body, live=f"/events?{query}")
+    return document(title(rows), body, live=f"/events?{query}")
+
+
+def title(rows: Rows) -> str:
+    return f"{'✗' if trouble(rows) else '✓'} streamer"
 
 
 def verdict_section(rows: Rows) -> str:
@@ -87,17 +93,20 @@ def charts_section(samples: Sequence[Sample]) -> str:
     return f'<div class="charts">{charts(list(samples))}</div>'
 
 
-def events_section(found: Sequence[tuple[int, list[Span]]], wanted: Filter, problem: str = "") -> str:
+def events_section(found: Sequence[Record], wanted: Filter, problem: str = "") -> str:
     """Newest first."""
     if problem:
         return f'<p class="empty">Events cannot be read: {escape(visible(problem, MAX_REASON))}</p>'
     if not found:
         return f'<p class="empty">{"No event yet." if wanted.all else "No recent event is like that."}</p>'
-    items = "".join(
-        f'<li><a id="event-{seq}" href="/event/{seq}" aria-label="{escape(plain(spans))}">{_spans(spans)}</a></li>'
-        for seq, spans in reversed(found)
-    )
+    items = "".join([_event_line(record.seq, record.line) for record in reversed(found)])
     return f'<ol class="events">{items}</ol>'
+
+
+@lru_cache(maxsize=LINES_REMEMBERED)
+def _event_line(seq: Seq, line: bytes) -> str:
+    spans = render(Record(seq, line))
+    return f'<li><a id="event-{seq}" href="/event/{seq}" aria-label="{escape(plain(spans))}">{_spans(spans)}</a></li>'
 
 
 def _spans(spans: Sequence[Span]) -> str:

@@ -1,5 +1,7 @@
 """What the daemon says of itself, on a port of its own: /metrics /healthz /readyz /status, and the status page."""
 
+import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ from streamer.admin import page
 from streamer.admin.access import COOKIE, Access, is_loopback
 from streamer.admin.history import History
 from streamer.admin.latest import Filter, Latest, in_every_format, one
-from streamer.admin.verdict import SLACK_S, trouble
+from streamer.admin.verdict import SLACK_S
 from streamer.config import AdminOptions
 from streamer.errors import ConfigError, StreamerError
 from streamer.formats.line import render
@@ -79,6 +81,8 @@ class Admin:
         self._access.check()
         self._watchers = 0
         self._charts: tuple[int, str] = (-1, "")
+        self._made: tuple[str, dict[str, str]] = ("", {})
+        self._made_at = -math.inf
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 16)
@@ -168,7 +172,8 @@ class Admin:
     async def overview(self, request: web.Request) -> web.Response:
         wanted = Filter.of(request.query.get("q", ""), request.query.get("severity", ""))
         rows = self._rows()
-        sections = await self._sections(rows, Latest(self._journal, wanted), wanted)
+        sections = await self._sections(rows)
+        sections["events"] = await self._events_section(Latest(self._journal, wanted), wanted)
         return _html(page.overview(sections, wanted, rows, self._configuration()))
 
     async def event(self, request: web.Request) -> web.Response:
@@ -202,16 +207,24 @@ class Admin:
         told: dict[str, str] = {}
         await answer.write(b"retry: 2000\n\n")
         while True:
-            rows = self._rows()
-            now = await self._sections(rows, latest, wanted)
+            title, sections = await self._moment()
+            now = {**sections, "events": await self._events_section(latest, wanted)}
             news = {name: html for name, html in now.items() if told.get(name) != html}
             told = now
-            title = f"{'✗' if trouble(rows) else '✓'} streamer"
             await answer.write(b"event: sections\ndata: " + orjson.dumps({"title": title, "sections": news}) + b"\n\n")
             if await self._stop.sleep(NEWS_S):
                 return
 
-    async def _sections(self, rows: page.Rows, latest: Latest, wanted: Filter) -> dict[str, str]:
+    async def _moment(self) -> tuple[str, dict[str, str]]:
+        """The title, and the sections that are the same for all: made once for all pages that are open."""
+        now = asyncio.get_running_loop().time()
+        if now - self._made_at > NEWS_S / 2:
+            rows = self._rows()
+            self._made_at, self._made = now, (page.title(rows), await self._sections(rows))
+        return self._made
+
+    async def _sections(self, rows: page.Rows) -> dict[str, str]:
+        """All but the events."""
         listing_rates, sink_rates = self._history.rates()
         if self._charts[0] != self._history.taken:
             self._charts = (self._history.taken, page.charts_section(self._history.samples))
@@ -219,7 +232,6 @@ class Admin:
             "verdict": page.verdict_section(rows),
             "flow": page.flow_section(rows, listing_rates, sink_rates),
             "charts": self._charts[1],
-            "events": await self._events_section(latest, wanted),
             "dead": await self._dead_section(),
             "names": page.names_section(rows),
         }
