@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -504,3 +505,17 @@ async def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written: it is not a folder; give this user"):
         async with open_journal(tmp_path / "state", SIZE):
             pass
+
+
+async def test_many_read_at_once_far_behind_and_near_the_head(journal: SqliteJournal) -> None:
+    """Goal: readers share a cache that none of them sees half changed; method: ten read everything at once, each block by block, while
+    threads take turns as often as they can, and every one gets everything."""
+    for begin in range(0, 20_000, 1000):
+        await journal.append(ACME, "organization", entries(1000, begin), Progress(1))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        found = await asyncio.gather(*(read_all(journal) for _ in range(10)))
+    finally:
+        sys.setswitchinterval(before)
+    assert all([seq for seq, _ in one] == list(range(1, 20_001)) for one in found)

@@ -177,16 +177,18 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 class Blocks:
-    """The last few blocks, split into lines: sinks near the head share them and never touch the disk."""
+    """The last few blocks, split into lines: sinks near the head share them and never touch the disk. For one thread, the loop's."""
 
     def __init__(self) -> None:
         self._blocks: OrderedDict[int, tuple[int, list[bytes]]] = OrderedDict()
 
-    def put(self, last_seq: int, lines: list[bytes]) -> None:
-        self._blocks[last_seq] = (last_seq - len(lines) + 1, lines)
+    def put(self, last_seq: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
+        """(first seq, lines)."""
+        block = self._blocks[last_seq] = (last_seq - len(lines) + 1, lines)
         self._blocks.move_to_end(last_seq)
         while len(self._blocks) > CACHED_BLOCKS:
             self._blocks.popitem(last=False)
+        return block
 
     def find(self, seq: int) -> tuple[int, list[bytes]] | None:
         """(first seq, lines) of the block that holds `seq`."""
@@ -413,9 +415,13 @@ class SqliteJournal:
     async def read(self, after: Seq, events: int, size: int, /) -> list[Record]:
         records: list[Record] = []
         while len(records) < events and after < self.head:
-            block = self._blocks.find(after + 1) or await self._run(self._load, after)
+            block = self._blocks.find(after + 1)
             if block is None:
-                break
+                loaded = await self._run(self._load, after)
+                if loaded is None:
+                    break
+                # Here and not on the journal's thread: others look into the cache meanwhile.
+                block = self._blocks.put(*loaded)
             first, lines = block
             for seq in range(max(after + 1, first), first + len(lines)):
                 line = lines[seq - first]
@@ -427,14 +433,11 @@ class SqliteJournal:
         return records
 
     def _load(self, after: int) -> tuple[int, list[bytes]] | None:
+        """(last seq, lines) of the block that holds the record after `after`, or the next there is."""
         row = self._db.execute(
             "SELECT last_seq, body FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
         ).fetchone()
-        if row is None:
-            return None
-        lines = row[1].split(b"\n")
-        self._blocks.put(row[0], lines)
-        return row[0] - len(lines) + 1, lines
+        return (row[0], row[1].split(b"\n")) if row is not None else None
 
     async def ack(self, sink: SinkName, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /) -> None:
         await self._run(self._ack, sink, upto, bookmark, dead)
