@@ -1,5 +1,7 @@
 """The archive in a bucket of MinIO: the contract of all sinks, locks, parts, interrupted closings, verification."""
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,14 +14,18 @@ from streamer.errors import ConfigError, Repositioned, RetryableError
 from streamer.model import Seq, SinkName
 from streamer.ports import Finishing, SinkContext, SinkPosition
 from streamer.sinks.archive import open_archive, probe_archive
+from streamer.sinks.archive.layout import parse_object_key
 from streamer.sinks.archive.options import ArchiveOptions, S3Options
-from streamer.sinks.archive.read import read_archive
+from streamer.sinks.archive.read import read_archive, read_lines
 from streamer.sinks.archive.s3 import PART_BYTES, S3Store
 from streamer.sinks.archive.signing import keygen
 from streamer.sinks.archive.verify import verify
-from tests import records
+from tests import outage, records
 from tests.archive import ArchiveSide, Clock, Desk
 from tests.integration.minio import PASSWORD, USER, Minio, minio
+from tests.outage import id_of, truth
+from tests.places import Place, until
+from tests.simulation import simulated_in_child
 from tests.sink_contract import NAME, Answer, ServerSinkContract
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
@@ -192,6 +198,52 @@ def test_retention_leaves_what_is_locked(tmp_path: Path, server: Minio, bucket: 
     report = verify(f"s3://{bucket}/p", s3=S3Options(**access(server)))
     assert (report.findings, report.expired) == ([], 1)
     assert desk.manifest_of("retention")["expired"] == [free]
+
+
+def test_a_renamed_sink_goes_on_in_the_bucket(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: a new name loses nothing and sends nothing twice: the open segment in the state folder, a replay that is owed, and the chain go on. Method: the
+    daemon is stopped before anything is closed, the sink renamed, more events, a run to the end; read back from the bucket, and verified."""
+    keygen(tmp_path / "key")
+    place_in_bucket, s3 = f"s3://{bucket}/p", access(server)
+    lake = {"type": "archive", "path": place_in_bucket, "s3": s3, "signing_key_file": str(tmp_path / "key")}
+
+    store = S3Store(bucket, "p", S3Options(**s3))
+
+    def ids(kind: str) -> list[bytes]:
+        found = [(key, name) for key, _ in store.walk() if (name := parse_object_key(key))]
+        return sorted(
+            id_of(line) for key, name in found if name.partition.kind == kind for line in read_lines(store, key)
+        )
+
+    with simulated_in_child(events=120, days=2, seed=5) as child:
+        place = Place(tmp_path, child.base_url).change("enrich", {"directory": None})
+        place.change("sources.acme.start", "3d").change("sinks", {"lake": lake})
+        with outage.running(place) as daemon:
+            until(lambda: daemon.has_all("lake", 120))
+            ask = [
+                sys.executable,
+                "-m",
+                "streamer",
+                "replay",
+                "-c",
+                str(place.config),
+                "--sink",
+                "lake",
+                "--since",
+                "3d",
+            ]
+        subprocess.run(ask, check=True, capture_output=True, env=outage.ENV)
+        assert list(store.walk("source=acme/")) == [], "all of it is in the open segment"
+        assert list((tmp_path / "state" / "archive-lake").glob("*.segment"))
+        place.change("sinks", {"datalake": lake | {"was": "lake"}})
+        for _ in range(2):
+            child.control("POST", "events", {"count": 20})
+            assert outage.once(place) == 0, (tmp_path / "daemon.log").read_text()
+        assert [path.name for path in (tmp_path / "state").glob("archive-*")] == ["archive-lake"]
+        assert ids("events") == sorted(truth(child))
+    report = verify(place_in_bucket, tmp_path / "key.pub", deep=True, s3=S3Options(**s3))
+    assert (report.findings, report.signatures) == ([], "valid")
+    assert (len(ids("events")), len(ids("replay"))) == (160, 120)
 
 
 async def test_what_is_wrong_with_a_bucket_is_said(tmp_path: Path, server: Minio, bucket: str) -> None:
