@@ -554,6 +554,15 @@ def test_demo_refuses_what_it_cannot_do(arguments: tuple[str, ...], code: int, e
     assert "Traceback" not in result.stderr
 
 
+def test_demo_says_that_its_port_is_taken(tmp_path: Path) -> None:
+    """Goal: a second demo, or a daemon beside it, is no bug; method: a port that is listened on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = streamer("demo", "--dir", str(tmp_path / "demo"), "--port", str(port))
+    assert problems(result) == [f"--port: {port} cannot be had: address already in use; give another, or 0 for any"]
+    assert result.returncode == 78
+
+
 # --- dead letters ----------------------------------------------------------------------------------------------------
 
 

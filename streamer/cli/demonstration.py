@@ -1,5 +1,6 @@
 """The demo: the simulator, the daemon and its sinks in one process, then a count of what arrived."""
 
+import os
 import shutil
 import socket
 import sys
@@ -118,7 +119,12 @@ def _configure(folder: Path, port: int, base_url: str) -> Config:
 def _free_port(port: int) -> int:
     """`port`, or any that is free for 0: the other verbs must know it."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", port))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a demo that has just ended takes nothing from this one
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            raise ConfigError(f"--port: {port} cannot be had: {reason}; give another, or 0 for any") from error
         found: int = probe.getsockname()[1]
         return found
 

@@ -1,5 +1,6 @@
 """The archive in a bucket of MinIO: the contract of all sinks, locks, parts, interrupted closings, verification."""
 
+import shutil
 import subprocess
 import sys
 import uuid
@@ -25,7 +26,7 @@ from tests.archive import ArchiveSide, Clock, Desk
 from tests.integration.minio import PASSWORD, USER, Minio, minio
 from tests.outage import id_of, truth
 from tests.places import Place, until
-from tests.simulation import simulated_in_child
+from tests.simulation import Child, simulated_in_child
 from tests.sink_contract import NAME, Answer, ServerSinkContract
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
@@ -200,50 +201,76 @@ def test_retention_leaves_what_is_locked(tmp_path: Path, server: Minio, bucket: 
     assert desk.manifest_of("retention")["expired"] == [free]
 
 
+class Lake:
+    """A daemon's archive in a bucket, and what is in it."""
+
+    def __init__(self, folder: Path, server: Minio, bucket: str) -> None:
+        keygen(folder / "key")
+        s3, self.place, self._public = access(server), f"s3://{bucket}/p", folder / "key.pub"
+        self.options = {"type": "archive", "path": self.place, "s3": s3, "signing_key_file": str(folder / "key")}
+        self._s3 = S3Options(**s3)
+        self._store = S3Store(bucket, "p", self._s3)
+
+    def ids(self, kind: str) -> list[bytes]:
+        """Of the closed objects of a kind, each as often as it is there."""
+        found = [(key, name) for key, _ in self._store.walk() if (name := parse_object_key(key))]
+        mine = [key for key, name in found if name.partition.kind == kind]
+        return sorted(id_of(line) for key in mine for line in read_lines(self._store, key))
+
+    def is_whole(self) -> bool:
+        report = verify(self.place, self._public, deep=True, s3=self._s3)
+        return (report.findings, report.signatures) == ([], "valid")
+
+
+def tailing(folder: Path, child: Child, lake: Lake) -> Place:
+    place = Place(folder, child.base_url).change("enrich", {"directory": None}).change("sources.acme.start", "3d")
+    return place.change("sinks", {"lake": lake.options})
+
+
 def test_a_renamed_sink_goes_on_in_the_bucket(tmp_path: Path, server: Minio, bucket: str) -> None:
     """Goal: a new name loses nothing and sends nothing twice: the open segment in the state folder, a replay that is owed, and the chain go on. Method: the
-    daemon is stopped before anything is closed, the sink renamed, more events, a run to the end; read back from the bucket, and verified."""
-    keygen(tmp_path / "key")
-    place_in_bucket, s3 = f"s3://{bucket}/p", access(server)
-    lake = {"type": "archive", "path": place_in_bucket, "s3": s3, "signing_key_file": str(tmp_path / "key")}
-
-    store = S3Store(bucket, "p", S3Options(**s3))
-
-    def ids(kind: str) -> list[bytes]:
-        found = [(key, name) for key, _ in store.walk() if (name := parse_object_key(key))]
-        return sorted(
-            id_of(line) for key, name in found if name.partition.kind == kind for line in read_lines(store, key)
-        )
-
+    daemon is stopped before anything is closed, the sink renamed, more events, runs to the end; read back from the bucket, and verified."""
+    lake = Lake(tmp_path, server, bucket)
     with simulated_in_child(events=120, days=2, seed=5) as child:
-        place = Place(tmp_path, child.base_url).change("enrich", {"directory": None})
-        place.change("sources.acme.start", "3d").change("sinks", {"lake": lake})
+        place = tailing(tmp_path, child, lake)
         with outage.running(place) as daemon:
             until(lambda: daemon.has_all("lake", 120))
-            ask = [
-                sys.executable,
-                "-m",
-                "streamer",
-                "replay",
-                "-c",
-                str(place.config),
-                "--sink",
-                "lake",
-                "--since",
-                "3d",
-            ]
+        ask = [sys.executable, "-m", "streamer", "replay", "-c", str(place.config), "--sink", "lake", "--since", "3d"]
         subprocess.run(ask, check=True, capture_output=True, env=outage.ENV)
-        assert list(store.walk("source=acme/")) == [], "all of it is in the open segment"
+        assert lake.ids("events") == [], "all of it is in the open segment"
         assert list((tmp_path / "state" / "archive-lake").glob("*.segment"))
-        place.change("sinks", {"datalake": lake | {"was": "lake"}})
+        place.change("sinks", {"datalake": lake.options | {"was": "lake"}})
         for _ in range(2):
             child.control("POST", "events", {"count": 20})
             assert outage.once(place) == 0, (tmp_path / "daemon.log").read_text()
-        assert [path.name for path in (tmp_path / "state").glob("archive-*")] == ["archive-lake"]
-        assert ids("events") == sorted(truth(child))
-    report = verify(place_in_bucket, tmp_path / "key.pub", deep=True, s3=S3Options(**s3))
-    assert (report.findings, report.signatures) == ([], "valid")
-    assert (len(ids("events")), len(ids("replay"))) == (160, 120)
+        assert lake.ids("events") == sorted(truth(child))
+    assert [path.name for path in (tmp_path / "state").glob("archive-*")] == ["archive-lake"]
+    assert (len(lake.ids("events")), len(lake.ids("replay"))) == (160, 120)
+    assert lake.is_whole()
+
+
+def test_a_lost_state_folder_costs_what_is_before_start(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: what the manual says of a pod whose disk is gone: with `start: now` the open segment's events are missing, are named, and a repair brings them; else
+    all since `start` comes again and the chain goes on. Method: the state removed with an open segment, and once more after the repair."""
+    lake = Lake(tmp_path, server, bucket)
+    with simulated_in_child(events=60, days=2, seed=5) as child:
+        place = tailing(tmp_path, child, lake)
+        with outage.running(place) as daemon:
+            until(lambda: daemon.has_all("lake", 60))
+        shutil.rmtree(tmp_path / "state")
+        place.change("sources.acme.start", "now")
+        assert outage.once(place) == 0
+        ask = [sys.executable, "-m", "streamer", "reconcile", "-c", str(place.config), "--since", "3d"]
+        for more, code, words in ((("--archive", lake.place), 1, "missing=60"), (("--repair",), 1, "missing=0")):
+            said = subprocess.run([*ask, *more], check=False, capture_output=True, text=True, env=outage.ENV)
+            assert (said.returncode, words in said.stdout) == (code, True), said.stdout + said.stderr
+        assert outage.once(place) == 0
+        assert (lake.ids("events"), lake.ids("late")) == ([], sorted(truth(child)))
+        shutil.rmtree(tmp_path / "state")
+        place.change("sources.acme.start", "3d")
+        assert outage.once(place) == 0
+        assert lake.ids("events") == lake.ids("late") == sorted(truth(child))
+        assert lake.is_whole()
 
 
 async def test_what_is_wrong_with_a_bucket_is_said(tmp_path: Path, server: Minio, bucket: str) -> None:
