@@ -119,7 +119,9 @@ def _configure(folder: Path, port: int, base_url: str) -> Config:
 def _free_port(port: int) -> int:
     """`port`, or any that is free for 0: the other verbs must know it."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a demo that has just ended takes nothing from this one
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # a demo that has just ended takes nothing from this one
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
