@@ -32,7 +32,8 @@ from streamer.enrichment import open_enrichment
 from streamer.errors import ConfigError, RetryableError
 from streamer.formats import make_format
 from streamer.intake import Allowance, Intake
-from streamer.journal.sqlite import FolderInUse, SqliteJournal, lock, open_journal
+from streamer.journal.opening import FolderInUse, lock
+from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.lease import open_lease
 from streamer.model import Seq, SinkName, SourceName
 from streamer.ports import SinkContext

@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import ConfigError, RetryableError
+from streamer.journal.blocks import BLOCK_BYTES, BLOCK_EVENTS
+from streamer.journal.opening import FILE
 from streamer.journal.operator import open_operator
 from streamer.journal.schema import VERSION
-from streamer.journal.sqlite import BLOCK_BYTES, BLOCK_EVENTS, FILE, SqliteJournal, memory_key, open_journal
+from streamer.journal.sqlite import SqliteJournal, memory_key, open_journal
 from streamer.model import Entry, Event, EventId, Progress, Seq, SinkName, SourceName
 from streamer.ports import DeadLetter, SinkPosition
 

@@ -11,8 +11,9 @@ from streamer import windows
 from streamer.config import Config, SourceOptions, own_sources, show_moment
 from streamer.errors import ConfigError, RetryableError
 from streamer.intake import Allowance, RangeWalk
+from streamer.journal.opening import FolderInUse
 from streamer.journal.operator import Operator, open_operator
-from streamer.journal.sqlite import FolderInUse, memory_key
+from streamer.journal.sqlite import memory_key
 from streamer.model import Event, Listing, SourceName, Window, from_epoch
 from streamer.ports import Source, WindowTooLarge
 from streamer.reconcile import ListingCount, Remembered, Shown, SinkCount, Standing, count_window

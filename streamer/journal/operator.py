@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import ConfigError
+from streamer.journal.opening import FILE, cannot_be_written, from_the_future, map_errors
 from streamer.journal.schema import VERSION
-from streamer.journal.sqlite import FILE, cannot_be_written, from_the_future, map_errors, memory_key, select_letters
+from streamer.journal.sqlite import memory_key, select_letters
 from streamer.model import Record, Seq, decode_envelope
 from streamer.ports import DeadLetter
 

@@ -1,53 +1,31 @@
 """The journal in one SQLite file. DESIGN.md, beside this file, says why each property is as it is."""
 
 import asyncio
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import sqlite3
 import time
-import uuid
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import orjson
 
-from streamer import folders
 from streamer.errors import ConfigError, RetryableError
-from streamer.journal.schema import MIGRATIONS, PRAGMAS, VERSION
+from streamer.journal.blocks import Blocks, split
+from streamer.journal.opening import FILE, connect, lock, map_errors, transaction
 from streamer.model import Bookmark, Entry, Event, Listing, Progress, Record, Seq, SinkName, SourceName
 from streamer.ports import Backlog, DeadLetter, JournalSize, Repair, Replay, SinkPosition
 
 T = TypeVar("T")
 
-FILE = "journal.db"
-LOCK = "lock"
-BLOCK_BYTES = 1 << 20
-BLOCK_EVENTS = 1000
-CACHED_BLOCKS = 4
 PRUNED_BLOCKS_PER_CALL = 64
 FORGOTTEN_IDS_PER_CALL = 20_000
 REQUEUED_PER_CALL = 100
 MAX_KEY_CHARS = 128
-
-_RETRYABLE = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_NOMEM,
-}
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-
-
-class FolderInUse(ConfigError):
-    """Another process holds the state folder."""
 
 
 def memory_key(event_id: str) -> str:
@@ -55,148 +33,6 @@ def memory_key(event_id: str) -> str:
     if len(event_id) <= MAX_KEY_CHARS and event_id.isascii() and event_id.isprintable():
         return event_id
     return "sha256-" + hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@contextmanager
-def map_errors(path: Path) -> Iterator[None]:
-    """SQLite's and the system's words to verdicts."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in _RETRYABLE or (code == sqlite3.SQLITE_CANTOPEN and _is_full(path.parent)):
-            raise RetryableError(
-                f"journal {path}: {error}; free disk space, intake waits until there is room"
-            ) from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise ConfigError(
-                f"journal {path}: corrupt ({error}); move it away to begin anew from `start`, or restore a copy"
-            ) from error
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-            raise ConfigError(f"journal {path}: cannot be written ({error}); give this user the folder") from error
-        raise
-
-
-def _is_full(folder: Path) -> bool:
-    disk = os.statvfs(folder)
-    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
-
-
-def _prepare_folder(folder: Path) -> None:
-    try:
-        folders.make(folder, 0o700)
-        os.close(os.open(folder / FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        folders.sync(folder)
-    except OSError as error:
-        raise _unprepared(folder, error) from error
-
-
-def cannot_be_written(folder: Path, error: OSError) -> ConfigError:
-    reason = "it is not a folder" if folder.is_file() else (error.strerror or "error").lower()
-    return ConfigError(f"state: {folder} cannot be written: {reason}; give this user the folder or set another `state`")
-
-
-def _unprepared(folder: Path, error: OSError) -> ConfigError | RetryableError:
-    """A full disk passes; the rest is for an operator."""
-    if error.errno in _NO_ROOM:
-        return RetryableError(f"state: {folder}: {(error.strerror or '').lower()}; free disk space")
-    return cannot_be_written(folder, error)
-
-
-def lock(folder: Path) -> int:
-    """A file descriptor that holds the lock of a state folder, which is made if it is not there; closing it, or dying, lets it go.
-
-    ConfigError where it cannot be had, RetryableError where the disk has no room for it.
-    """
-    _prepare_folder(folder)
-    try:
-        fd = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unprepared(folder, error) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
-        raise FolderInUse(
-            f"state: {folder} is in use by another streamer (process {owner}); stop it or give this one its own `state`"
-        ) from None
-    try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    except OSError as error:
-        os.close(fd)
-        raise _unprepared(folder, error) from error
-    return fd
-
-
-def connect(folder: Path) -> sqlite3.Connection:
-    """Open and migrate; ConfigError for a folder that cannot be written, a newer version or a corrupt file, RetryableError for a full disk."""
-    _prepare_folder(folder)
-    path = folder / FILE
-    with map_errors(path):
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
-        try:
-            for pragma in filter(None, PRAGMAS.strip().split("\n")):
-                db.execute(pragma)
-            _migrate(db, path)
-        except BaseException:
-            db.close()
-            raise
-    return db
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise from_the_future(path, version)
-    for number in range(version, VERSION):
-        with _transaction(db):
-            for statement in filter(str.strip, MIGRATIONS[number].split(";")):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {number + 1}")
-    db.execute("INSERT OR IGNORE INTO meta VALUES ('journal_id', ?)", (uuid.uuid4().hex,))
-
-
-def from_the_future(path: Path, version: int) -> ConfigError:
-    return ConfigError(
-        f"journal {path}: written by a newer streamer (version {version}, this one knows {VERSION}); upgrade this one"
-    )
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-class Blocks:
-    """The last few blocks, split into lines: sinks near the head share them and never touch the disk. For one thread, the loop's."""
-
-    def __init__(self) -> None:
-        self._blocks: OrderedDict[int, tuple[int, list[bytes]]] = OrderedDict()
-
-    def put(self, last_seq: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
-        """(first seq, lines)."""
-        block = self._blocks[last_seq] = (last_seq - len(lines) + 1, lines)
-        self._blocks.move_to_end(last_seq)
-        while len(self._blocks) > CACHED_BLOCKS:
-            self._blocks.popitem(last=False)
-        return block
-
-    def find(self, seq: int) -> tuple[int, list[bytes]] | None:
-        """(first seq, lines) of the block that holds `seq`."""
-        for last, (first, lines) in self._blocks.items():
-            if first <= seq <= last:
-                self._blocks.move_to_end(last)
-                return first, lines
-        return None
 
 
 class SqliteJournal:
@@ -294,7 +130,7 @@ class SqliteJournal:
                 f"journal full: {self.path} holds {self._used_bytes() >> 20} MiB of {self.max_bytes >> 20} MiB; "
                 "mend the sink that is behind or raise journal.max_size"
             )
-        with _transaction(self._db):
+        with transaction(self._db):
             number = self._source_number(source)
             self._db.execute(
                 "INSERT INTO progress VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET watermark = excluded.watermark, rechecked = excluded.rechecked",
@@ -324,7 +160,7 @@ class SqliteJournal:
             keys, entries = list(fresh), list(fresh.values())
             self._remember(number, listing, head, keys)
         self._db.execute("RELEASE ids")
-        blocks = list(_split(head, [e.line for e in entries]))
+        blocks = list(split(head, [e.line for e in entries]))
         now = self._clock()
         for last, lines in blocks:
             body = b"\n".join(lines)
@@ -364,7 +200,7 @@ class SqliteJournal:
         await self._run(self._repaired, repair.number)
 
     def _repaired(self, number: int) -> None:
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.execute("DELETE FROM repairs WHERE number = ?", (number,))
 
     # --- delivery ----------------------------------------------------------------------------------------------------
@@ -376,7 +212,7 @@ class SqliteJournal:
 
     def _position(self, sink: str, start: str, was: str | None) -> SinkPosition:
         acked = self._one("SELECT seq FROM head") if start == "latest" else self._oldest() - 1
-        with _transaction(self._db):
+        with transaction(self._db):
             if was is not None:
                 self._rename(was, sink)
             self._db.execute(
@@ -443,7 +279,7 @@ class SqliteJournal:
         await self._run(self._ack, sink, upto, bookmark, dead)
 
     def _ack(self, sink: str, upto: int, bookmark: Bookmark | None, dead: Sequence[DeadLetter]) -> None:
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.execute("UPDATE sinks SET acked = max(acked, ?) WHERE name = ?", (upto, sink))
             self._store_bookmark(sink, bookmark)
             self._bury(dead)
@@ -482,7 +318,7 @@ class SqliteJournal:
         await self._run(self._settle, letters, delivered, bookmark)
 
     def _settle(self, letters: Sequence[DeadLetter], delivered: bool, bookmark: Bookmark | None) -> None:
-        with _transaction(self._db):
+        with transaction(self._db):
             if delivered:
                 numbers = json.dumps([letter.number for letter in letters])
                 self._db.execute(
@@ -511,7 +347,7 @@ class SqliteJournal:
         await self._run(self._replayed, replay, upto, bookmark, dead)
 
     def _replayed(self, replay: Replay, upto: int, bookmark: Bookmark | None, dead: Sequence[DeadLetter]) -> None:
-        with _transaction(self._db):
+        with transaction(self._db):
             self._store_bookmark(replay.sink, bookmark)
             self._bury(dead)
             if upto >= replay.until:
@@ -554,7 +390,7 @@ class SqliteJournal:
 
     def _prune(self, sinks: Sequence[str], keep_seconds: float, remember_seconds: float) -> int:
         now = self._clock()
-        with _transaction(self._db):
+        with transaction(self._db):
             pruned = self._prune_blocks(sinks, now - keep_seconds)
             self._forget(now - remember_seconds, remember_seconds)
         self._db.execute("PRAGMA incremental_vacuum(1000)")
@@ -611,21 +447,6 @@ def select_letters(db: sqlite3.Connection, condition: str, values: tuple[object,
         DeadLetter(number=n, sink=SinkName(s), seq=Seq(q), id=i, type=t, reason=r, attempts=a, at=at, line=line)
         for n, s, q, i, t, r, a, at, line in rows
     ]
-
-
-def _split(head: int, lines: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
-    """(last seq, lines) of blocks of at most BLOCK_EVENTS lines and about BLOCK_BYTES bytes."""
-    block: list[bytes] = []
-    size = 0
-    for line in lines:
-        block.append(line)
-        size += len(line)
-        head += 1
-        if size >= BLOCK_BYTES or len(block) >= BLOCK_EVENTS:
-            yield head, block
-            block, size = [], 0
-    if block:
-        yield head, block
 
 
 @asynccontextmanager
