@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import environ
 from pathlib import Path
 
@@ -25,9 +25,9 @@ TARGETS: Mapping[str, tuple[str, str, str]] = {
     "windows": ("windows.py", "test_windows.py", ""),
     "delivery": ("delivery.py", "test_delivery.py", ""),
     "journal": ("journal/sqlite.py", "test_journal.py", ""),
-    "decode": ("decode.py", "test_decode.py", "cheap or any_bytes or any_json or anything_like or mutated_events"),
+    "decode": ("decode/*.py", "test_decode.py", "cheap or any_bytes or any_json or anything_like or mutated_events"),
 }
-"""The source, its tests, and which of them not to run: those that measure time, and those that would take a minute a change."""
+"""The source (a pattern), its tests, and which of them not to run: those that measure time, and those that would take a minute a change."""
 SURVIVED, NO_TESTS = 0, 33
 """mutmut's numbers; any other end is a change that was noticed."""
 SETTINGS = """[mutmut]
@@ -46,8 +46,8 @@ track_dependencies=False
 """
 
 
-def prepare(folder: Path, target: str) -> Path:
-    """A copy of all that the tests read, with mutmut's settings; where it will note what came of each change."""
+def prepare(folder: Path, target: str) -> list[Path]:
+    """A copy of all that the tests read, with mutmut's settings; where it will note what came of each change, a file each."""
     copied = ("streamer", "tests", "bench", "config", "docs", "README.md", "pyproject.toml")
     for name in copied:
         if (ROOT / name).is_dir():
@@ -59,7 +59,8 @@ def prepare(folder: Path, target: str) -> Path:
         source=source, tests=tests, without=without or "no_such_test", copied="\n  ".join(copied)
     )
     (folder / "setup.cfg").write_text(settings)
-    return folder / "mutants" / "streamer" / f"{source}.meta"
+    mutated = folder / "mutants" / "streamer"
+    return [mutated / f"{path.relative_to(folder / 'streamer')}.meta" for path in (folder / "streamer").glob(source)]
 
 
 def mutmut(folder: Path, *names: str) -> None:
@@ -68,10 +69,10 @@ def mutmut(folder: Path, *names: str) -> None:
     subprocess.run(command, cwd=folder, env={**environ, "CI": "1"}, stdout=quiet, stderr=quiet, check=False)
 
 
-def ends(meta: Path) -> dict[str, int | None]:
+def ends(metas: Iterable[Path]) -> dict[str, int | None]:
     """mutmut's number of each change; None: not tried."""
-    found: dict[str, int | None] = json.loads(meta.read_text())["exit_code_by_key"]
-    return found
+    made = [meta for meta in metas if meta.exists()]  # nothing can be changed in a file without a function
+    return {name: end for meta in made for name, end in json.loads(meta.read_text())["exit_code_by_key"].items()}
 
 
 def functions(source: str) -> dict[str, str]:
@@ -109,13 +110,13 @@ def main() -> int:
     target, sample = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with tempfile.TemporaryDirectory(prefix="mutation-") as scratch:
         folder = Path(scratch)
-        meta = prepare(folder, target)
+        metas = prepare(folder, target)
         mutmut(folder, "none*")  # makes the changes and learns which test reaches which function
-        names = sorted(ends(meta))
+        names = sorted(ends(metas))
         chosen = random.Random(SEED).sample(names, sample) if 0 < sample < len(names) else names
         mutmut(folder, *(chosen if len(chosen) < len(names) else ()))
-        texts = functions(meta.with_suffix("").read_text())
-        came = {name: end for name, end in ends(meta).items() if name in set(chosen) and end is not None}
+        texts = functions("".join(meta.with_suffix("").read_text() for meta in metas if meta.exists()))
+        came = {name: end for name, end in ends(metas).items() if name in set(chosen) and end is not None}
         tried = len(came)
         came = {name: end for name, end in came.items() if not is_none(name, target, texts)}
     alive = [name for name, end in came.items() if end in (SURVIVED, NO_TESTS)]
