@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from streamer.errors import ConfigError, PermanentError, RetryableError
-from streamer.sinks.http import Answer, HttpAuthOptions, HttpOptions, Verdicts, is_private
+from streamer.sinks.http import Answer, Verdicts, is_private
+from streamer.sinks.http_options import HttpAuthOptions, HttpOptions
 from streamer.sinks.tls import TlsOptions
 from streamer.sinks.webhook import WebhookOptions, WebhookSink, open_webhook
 from tests.certificates import Authority

@@ -1,12 +1,15 @@
 """Options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamer.config import Config
 from streamer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamer.sinks.archive.options import S3Options
 
 ConfigFile = Annotated[
     Path,
@@ -32,3 +35,11 @@ def load_what_is_good(path: Path) -> tuple[Config | None, list[str]]:
     from streamer.sources import source_options
 
     return load(path, sources=source_options(), sinks=sink_options())
+
+
+def bucket_access(config: Config, archive: str) -> "S3Options | None":
+    """As the sink that writes this archive reaches its bucket; None where no sink does: then as the AWS tools would."""
+    from streamer.sinks.archive import ArchiveOptions
+
+    sinks = config.sinks.values()
+    return next((o.s3 for o in sinks if isinstance(o, ArchiveOptions) and o.path == archive.rstrip("/")), None)

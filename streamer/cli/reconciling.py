@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from streamer import windows
+from streamer.cli.options import bucket_access
 from streamer.config import Config, SourceOptions, own_sources, show_moment
 from streamer.errors import ConfigError, RetryableError
 from streamer.intake import Allowance, RangeWalk
@@ -18,7 +19,6 @@ from streamer.model import Event, Listing, SourceName, Window, from_epoch
 from streamer.ports import Source, WindowTooLarge
 from streamer.reconcile import ListingCount, Remembered, Shown, SinkCount, Standing, count_window
 from streamer.retry import Backoff
-from streamer.sinks.archive import ArchiveOptions
 from streamer.sinks.archive.ids import open_archive_ids
 from streamer.sources import SOURCES
 from streamer.stop import Stop
@@ -106,9 +106,7 @@ class ArchiveMemory:
 def open_memory(config: Config, since: float, until: float, archive: str | None) -> Iterator[Memory]:
     """ConfigError where it is not there, or does not reach back to `since`."""
     if archive is not None:
-        sinks = config.sinks.values()
-        s3 = next((o.s3 for o in sinks if isinstance(o, ArchiveOptions) and o.path == archive.rstrip("/")), None)
-        with open_archive_ids(archive, since, until, s3) as ids:
+        with open_archive_ids(archive, since, until, bucket_access(config, archive)) as ids:
             yield ArchiveMemory(archive, ids.remembered)
         return
     with open_operator(config.state) as operator:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.cli.options import ConfigFile, Since, Until, load_config
+from streamer.cli.options import ConfigFile, Since, Until, bucket_access, load_config
 
 
 def replay(
@@ -35,5 +35,6 @@ def replay(
         else:
             from streamer.sinks.archive.read import read_archive
 
-            count = operator.deliver(sink, read_archive(archive, begin, end), now)
+            lines = read_archive(archive, begin, end, s3=bucket_access(loaded, archive))
+            count = operator.deliver(sink, lines, now)
     typer.echo(f"{count:,} events will be delivered again to {sink}")

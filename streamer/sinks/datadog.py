@@ -12,20 +12,9 @@ from pydantic import ByteSize, Field, SecretStr, model_validator
 from streamer.config import BatchOptions, one_secret
 from streamer.model import Batch, Message, Severity
 from streamer.ports import SinkContext
-from streamer.sinks.http import (
-    Credential,
-    Http,
-    HttpOptions,
-    Line,
-    SiteUrl,
-    Verdicts,
-    as_json_string,
-    check_request,
-    open_http,
-    rfc3339,
-    secret_at,
-    too_large,
-)
+from streamer.sinks.bodies import as_json_string, check_request, rfc3339, too_large
+from streamer.sinks.http import Http, Verdicts, open_http
+from streamer.sinks.http_options import Credential, HttpOptions, Line, SiteUrl, secret_at
 
 _REQUEST_BYTES = 5_000_000
 _ENTRY_BYTES = 1_000_000

@@ -13,22 +13,9 @@ from streamer.config import BatchOptions, FormatName, one_secret
 from streamer.errors import ConfigError, PermanentError, RetryableError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
-from streamer.sinks.http import (
-    Answer,
-    Credential,
-    Http,
-    HttpAuthOptions,
-    SiteUrl,
-    Taken,
-    Verdict,
-    Verdicts,
-    as_json_string,
-    authorization,
-    open_http,
-    read_json,
-    rfc3339,
-    secret_at,
-)
+from streamer.sinks.bodies import Taken, as_json_string, rfc3339
+from streamer.sinks.http import Answer, Http, Verdict, Verdicts, open_http, read_json
+from streamer.sinks.http_options import Credential, HttpAuthOptions, SiteUrl, authorization, secret_at
 
 _ID_BYTES = 512
 _VERDICTS = Verdicts(success=frozenset({200}), permanent=frozenset({400, 413}))

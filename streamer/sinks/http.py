@@ -4,7 +4,6 @@ A sink on top of it has its options, a pure `encode` of a batch, and the reading
 """
 
 import asyncio
-import base64
 import ipaddress
 import os
 import re
@@ -14,183 +13,27 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
-from pydantic import AfterValidator, Field, SecretStr, model_validator
-
 from streamer import __version__
-from streamer.config import Duration, FormatName, Secret, SinkOptions, Url, one_secret, show_duration
+from streamer.config import show_duration
 from streamer.errors import NOT_JSON, ConfigError, PermanentError, RetryableError
-from streamer.model import EPOCH, Batch, Message, Record
 from streamer.ports import SinkContext
 from streamer.retry import parse_retry_after
-from streamer.sinks.tls import Tls, TlsOptions
+from streamer.sinks.http_options import Credential, HttpOptions, own_headers, secret_at
+from streamer.sinks.tls import Tls
 
 if TYPE_CHECKING:
     import aiohttp
     from aiohttp.abc import AbstractResolver, ResolveResult
     from multidict import CIMultiDict
 
-JSON_FORMATS: frozenset[FormatName] = frozenset({"envelope", "raw", "ocsf", "ecs"})
-"""Formats whose bytes are one JSON value; the others are text."""
 
 _ANSWER_LIMIT = 32 << 20
 """Of an answer, in bytes; more is not read."""
 _GZIP_FROM = 1024
 """Smaller bodies are not worth a header."""
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = {"content-length", "content-type", "content-encoding", "transfer-encoding", "connection"}
-
-
-# --- options ---------------------------------------------------------------------------------------------------------
-
-
-class HttpOptions(SinkOptions):
-    """What every HTTP sink takes."""
-
-    tls: TlsOptions = TlsOptions()
-    """Certificates, for https."""
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
-    """Sent with every request."""
-    header_files: dict[str, Path] = Field(default_factory=dict)
-    """The same, each value in a file."""
-    gzip: bool = True
-    """Compress requests."""
-    timeout: Duration = 30.0
-    """Of one request, until its answer is read."""
-    proxy: SecretStr | None = None
-    """http://USER:PASSWORD@HOST:PORT; a secret, since it may hold a password."""
-    proxy_file: Path | None = None
-    private_addresses: Literal["allow", "refuse"] = "allow"
-    """`refuse`: connect to no loopback, private, link-local or reserved address, whatever the name resolves to."""
-
-    @model_validator(mode="after")
-    def _checked(self) -> "HttpOptions":
-        one_secret("proxy", self.proxy, self.proxy_file)
-        if (self.proxy or self.proxy_file) and self.private_addresses == "refuse":
-            raise ValueError("private_addresses: refuse cannot work through a proxy, which resolves the name; drop one")
-        seen: set[str] = set()
-        for name in (*self.headers, *self.header_files):
-            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
-                raise ValueError(f"{name!r} is no header that can be set; remove it")
-            if name.lower() in seen:
-                raise ValueError(f"header {name} is there twice; keep one")
-            seen.add(name.lower())
-        return self
-
-
-Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1024)]
-"""A text that can stand in a header."""
-
-
-class HttpAuthOptions(HttpOptions):
-    """HTTP sinks whose receiver may ask for a bearer token, or a user name and password."""
-
-    bearer: SecretStr | None = None
-    """Sent as `Authorization: Bearer …`."""
-    bearer_file: Path | None = None
-    username: str | None = None
-    """For basic authentication, with `password`."""
-    password: SecretStr | None = None
-    """Of `username`."""
-    password_file: Path | None = None
-
-    @model_validator(mode="after")
-    def _one_authorization(self) -> "HttpAuthOptions":
-        bearer = one_secret("bearer", self.bearer, self.bearer_file)
-        password = one_secret("password", self.password, self.password_file)
-        if (self.username is None) != (password is None):
-            raise ValueError("username and password (or password_file) come together; add the other")
-        if bearer is not None and password is not None:
-            raise ValueError("bearer and username exclude each other; keep one")
-        return self
-
-
-class SecretUrlOptions(SinkOptions):
-    """Sinks whose URL may itself be the credential."""
-
-    url: Annotated[SecretStr | None, Field(examples=["https://siem.example.com/in"])] = None
-    """Where to send; a secret, since it may hold one."""
-    url_file: Path | None = None
-
-    @model_validator(mode="after")
-    def _has_url(self) -> "SecretUrlOptions":
-        if one_secret("url", self.url, self.url_file) is None:
-            raise ValueError("url is missing; add it, or url_file")
-        if self.url is not None:
-            try:
-                checked_url("url", self.url.get_secret_value())
-            except ConfigError as error:
-                raise ValueError(str(error)) from None
-        return self
-
-
-def checked_url(where: str, text: str) -> str:
-    """The text, if it is an http(s) URL with a host and no user name; ConfigError that does not repeat it."""
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable or re.search(r"[\s\x00-\x1f]", text):
-        raise ConfigError(f"{where}: not a URL; begin with https:// (or http://) and a host, without user name")
-    return text
-
-
-def _without_user(text: str) -> str:
-    try:
-        return checked_url("it", text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-
-
-SiteUrl = Annotated[Url, AfterValidator(_without_user)]
-"""An http(s) URL that holds no credential, so that it can be shown."""
-
-
-# --- credentials -----------------------------------------------------------------------------------------------------
-
-
-class Credential(NamedTuple):
-    """A header that carries a secret: `name: scheme secret`."""
-
-    name: str
-    secret: Secret
-    scheme: str = ""
-    username: str | None = None
-    """With it the value is that of Basic: base64 of `username:secret`."""
-
-    def value(self, revealed: str) -> str:
-        if self.username is not None:
-            revealed = base64.b64encode(f"{self.username}:{revealed}".encode()).decode()
-        return self.scheme + revealed
-
-
-def secret_at(context: SinkContext, key: str, value: SecretStr | None, file: Path | None) -> Secret | None:
-    """`one_secret` of a sink's option, named by its place in the configuration."""
-    return one_secret(f"sinks.{context.name}.{key}", value, file)
-
-
-def authorization(options: HttpAuthOptions, context: SinkContext) -> Iterator[Credential]:
-    """Bearer or Basic, if the options have one."""
-    bearer = secret_at(context, "bearer", options.bearer, options.bearer_file)
-    password = secret_at(context, "password", options.password, options.password_file)
-    if bearer is not None:
-        yield Credential("Authorization", bearer, "Bearer ")
-    elif password is not None:
-        yield Credential("Authorization", password, "Basic ", options.username)
-
-
-def _own_headers(options: HttpOptions, context: SinkContext) -> Iterator[Credential]:
-    for name, value in options.headers.items():
-        yield Credential(name, Secret(f"sinks.{context.name}.headers.{name}", value, None))
-    for name, file in options.header_files.items():
-        yield Credential(name, Secret(f"sinks.{context.name}.header_files.{name}", None, file))
 
 
 # --- answers and verdicts --------------------------------------------------------------------------------------------
@@ -387,7 +230,7 @@ class Http:
         credentials: Iterable[Credential],
     ) -> None:
         self._options, self._session, self._name = options, session, f"sinks.{context.name}"
-        self._credentials = [*_own_headers(options, context), *credentials]
+        self._credentials = [*own_headers(options, context), *credentials]
         self._proxy = secret_at(context, "proxy", options.proxy, options.proxy_file)
         self._tls = Tls(f"{self._name}.tls", options.tls)
 
@@ -496,59 +339,3 @@ async def open_http(
         http = Http(options, context, session, credentials)
         http.check()
         yield http
-
-
-# --- bodies and batches ---------------------------------------------------------------------------------------------------------
-
-
-def unix_nanos(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1) * 1000
-
-
-def rfc3339(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def as_json(message: Message, is_json: bool) -> bytes:
-    """The format's bytes as a JSON value: text (CEF, LEEF) becomes a string."""
-    return message.body if is_json else as_json_string(message.body)
-
-
-def as_json_string(body: bytes) -> bytes:
-    return msgspec.json.encode(body.decode("utf-8", "replace"))
-
-
-class Taken:
-    """The records of a batch that failed half-way which the other side has already taken, so that the next try sends only the rest.
-
-    Records count as the same while they are the same object: what is read from the journal again is sent again.
-    """
-
-    def __init__(self) -> None:
-        self._records: dict[int, Record] = {}
-
-    def rest(self, batch: Batch) -> list[int]:
-        """Indexes of the messages that are still to be sent."""
-        return [i for i, message in enumerate(batch.messages) if id(message.record) not in self._records]
-
-    def add(self, message: Message) -> None:
-        self._records[id(message.record)] = message.record
-
-    def finish(self, batch: Batch) -> None:
-        """The batch is through: forget it."""
-        for message in batch.messages:
-            self._records.pop(id(message.record), None)
-
-
-def too_large(sizes: Iterable[int], limit: int, what: str) -> None:
-    """PermanentError that names the entries over a limit which the store answers by cutting or refusing."""
-    over = [i for i, size in enumerate(sizes) if size > limit]
-    if over:
-        raise PermanentError(f"too large: {what} takes at most {limit} bytes", rejected=over)
-
-
-def check_request(body: bytes, limit: int, store: str) -> bytes:
-    """The body, or PermanentError, on which the batch is halved, if it is over the store's limit."""
-    if len(body) > limit:
-        raise PermanentError(f"{len(body)} bytes in one request: {store} takes at most {limit}")
-    return body

@@ -10,18 +10,9 @@ from pydantic import AfterValidator, Field
 from streamer.config import BatchOptions
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
-from streamer.sinks.http import (
-    Http,
-    HttpAuthOptions,
-    Line,
-    SiteUrl,
-    Verdicts,
-    as_json_string,
-    authorization,
-    open_http,
-    too_large,
-    unix_nanos,
-)
+from streamer.sinks.bodies import as_json_string, too_large, unix_nanos
+from streamer.sinks.http import Http, Verdicts, open_http
+from streamer.sinks.http_options import HttpAuthOptions, Line, SiteUrl, authorization
 
 _PATH = "/loki/api/v1/push"
 _LINE_BYTES = 256 << 10

@@ -13,20 +13,9 @@ from streamer.config import BatchOptions
 from streamer.errors import PermanentError
 from streamer.model import Batch, Message, Record
 from streamer.ports import SinkContext
-from streamer.sinks.http import (
-    Answer,
-    Http,
-    HttpAuthOptions,
-    Line,
-    SiteUrl,
-    Verdicts,
-    as_json_string,
-    authorization,
-    check_request,
-    open_http,
-    read_json,
-    unix_nanos,
-)
+from streamer.sinks.bodies import as_json_string, check_request, unix_nanos
+from streamer.sinks.http import Answer, Http, Verdicts, open_http, read_json
+from streamer.sinks.http_options import HttpAuthOptions, Line, SiteUrl, authorization
 
 _PATH = "/v1/logs"
 _REQUEST_BYTES = 64 << 20

@@ -14,18 +14,9 @@ from streamer.config import BatchOptions, FormatName, Secret, one_secret
 from streamer.errors import ConfigError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
-from streamer.sinks.http import (
-    Answer,
-    Http,
-    HttpOptions,
-    SiteUrl,
-    Verdicts,
-    check_request,
-    open_http,
-    read_json,
-    secret_at,
-    too_large,
-)
+from streamer.sinks.bodies import check_request, too_large
+from streamer.sinks.http import Answer, Http, Verdicts, open_http, read_json
+from streamer.sinks.http_options import HttpOptions, SiteUrl, secret_at
 
 _REQUEST_BYTES = 1 << 20
 """Counted compressed and uncompressed."""

@@ -14,19 +14,9 @@ from streamer.config import BatchOptions, Duration, one_secret, show_duration
 from streamer.errors import ConfigError, PermanentError, RetryableError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
-from streamer.sinks.http import (
-    JSON_FORMATS,
-    Answer,
-    Credential,
-    Http,
-    HttpOptions,
-    SiteUrl,
-    Verdicts,
-    as_json,
-    open_http,
-    read_json,
-    secret_at,
-)
+from streamer.sinks.bodies import JSON_FORMATS, as_json
+from streamer.sinks.http import Answer, Http, Verdicts, open_http, read_json
+from streamer.sinks.http_options import Credential, HttpOptions, SiteUrl, secret_at
 
 _PATH = "/services/collector"
 

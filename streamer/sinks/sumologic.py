@@ -9,17 +9,9 @@ from pydantic import AfterValidator, ByteSize, Field
 from streamer.config import BatchOptions
 from streamer.model import Batch
 from streamer.ports import SinkContext
-from streamer.sinks.http import (
-    JSON_FORMATS,
-    Http,
-    HttpOptions,
-    Line,
-    SecretUrlOptions,
-    Verdicts,
-    checked_url,
-    open_http,
-    secret_at,
-)
+from streamer.sinks.bodies import JSON_FORMATS
+from streamer.sinks.http import Http, Verdicts, open_http
+from streamer.sinks.http_options import HttpOptions, Line, SecretUrlOptions, checked_url, secret_at
 
 # The source looks at no event, so a 400 is about our headers. 200 also when a budget of theirs drops the data: nothing tells.
 _VERDICTS = Verdicts(success=frozenset({200}), permanent=frozenset({413}))

@@ -19,7 +19,7 @@ from streamer.config import Duration, SinkOptions, show_duration
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
-from streamer.sinks.http import rfc3339, too_large
+from streamer.sinks.bodies import rfc3339, too_large
 from streamer.sinks.tls import Tls, TlsOptions
 
 _FACILITY = 13

@@ -18,21 +18,9 @@ from streamer.config import BatchOptions, one_secret
 from streamer.errors import ConfigError, PermanentError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
-from streamer.sinks.http import (
-    JSON_FORMATS,
-    Http,
-    HttpAuthOptions,
-    SecretUrlOptions,
-    Taken,
-    Verdicts,
-    as_json,
-    as_json_string,
-    authorization,
-    checked_url,
-    open_http,
-    rfc3339,
-    secret_at,
-)
+from streamer.sinks.bodies import JSON_FORMATS, Taken, as_json, as_json_string, rfc3339
+from streamer.sinks.http import Http, Verdicts, open_http
+from streamer.sinks.http_options import HttpAuthOptions, SecretUrlOptions, authorization, checked_url, secret_at
 
 Layout = Literal["single", "json_array", "ndjson"]
 

@@ -249,6 +249,32 @@ def test_a_renamed_sink_goes_on_in_the_bucket(tmp_path: Path, server: Minio, buc
     assert lake.is_whole()
 
 
+def test_the_verbs_reach_the_bucket(tmp_path: Path, server: Minio, bucket: str) -> None:
+    """Goal: `replay --archive` goes there as the configuration says, and `verify`, which an auditor runs without one, as the variables of the AWS tools say.
+    Method: a store by its host's name, so that buckets are not taken for hosts; what each prints."""
+    lake = Lake(tmp_path, server, bucket)
+    environment = {
+        "AWS_ENDPOINT_URL_S3": f"http://localhost:{server.port}",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": USER,
+        "AWS_SECRET_ACCESS_KEY": PASSWORD,
+    }
+
+    def streamer(*verb: str, **more: str) -> str:
+        command = [sys.executable, "-m", "streamer", *verb]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=outage.ENV | more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    with simulated_in_child(events=60, days=2, seed=5) as child:
+        place = tailing(tmp_path, child, lake)
+        assert outage.once(place) == 0
+        said = streamer("replay", "-c", str(place.config), "--sink", "lake", "--since", "3d", "--archive", lake.place)
+        assert said == "60 events will be delivered again to lake\n"
+    said = streamer("verify", lake.place, "--key", str(tmp_path / "key.pub"), **environment)
+    assert "whole" in said
+
+
 def test_a_lost_state_folder_costs_what_is_before_start(tmp_path: Path, server: Minio, bucket: str) -> None:
     """Goal: what the manual says of a pod whose disk is gone: with `start: now` the open segment's events are missing, are named, and a repair brings them; else
     all since `start` comes again and the chain goes on. Method: the state removed with an open segment, and once more after the repair."""

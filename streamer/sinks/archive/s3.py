@@ -240,12 +240,13 @@ class _Body(io.RawIOBase):
 
 
 def _make_client(options: S3Options, secret: str | None) -> Any:
+    is_elsewhere = options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     config = Config(
         connect_timeout=10,
         read_timeout=options.timeout,
         retries={"mode": "standard", "total_max_attempts": 1},  # the delivery loop retries
         max_pool_connections=(os.cpu_count() or 1) * 8,
-        s3={"addressing_style": "path"} if options.endpoint_url else {},
+        s3={"addressing_style": "path"} if is_elsewhere else {},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
