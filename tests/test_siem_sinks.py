@@ -9,14 +9,21 @@ from urllib.parse import parse_qs
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
+from streamer.app import open_daemon
+from streamer.config import config_model
 from streamer.errors import ConfigError, PermanentError, RetryableError
 from streamer.model import Batch
+from streamer.sinks import sink_options
 from streamer.sinks.datadog import DatadogOptions, open_datadog, probe_datadog
 from streamer.sinks.loki import LokiOptions, open_loki, probe_loki
 from streamer.sinks.otlp import OtlpOptions, open_otlp, probe_otlp
 from streamer.sinks.sentinel import SentinelOptions, open_sentinel, probe_sentinel
 from streamer.sinks.sumologic import SumologicOptions, open_sumologic, probe_sumologic
+from streamer.sources import source_options
+from streamer.stop import Stop
+from streamer.telemetry import Telemetry
 from tests.receiver import AT, Request, batch, context, ids, message, receiver, says
 
 OPEN: dict[str, Any] = {
@@ -457,3 +464,36 @@ def test_sumologic_mistakes(bad: dict[str, Any]) -> None:
     """Goal: `check` finds them. Method: one each."""
     with pytest.raises(ValidationError):
         SumologicOptions.model_validate(bad)
+
+
+# --- history ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sink", "start", "warned"),
+    [
+        ({"type": "loki", "url": "http://127.0.0.1:9"}, "30d", ("30d", "1w")),
+        ({"type": "datadog", "url": "http://127.0.0.1:9", "api_key": "k"}, "beginning", ("", "18h")),
+        ({"type": "loki", "url": "http://127.0.0.1:9"}, "6d", None),
+        ({"type": "loki", "url": "http://127.0.0.1:9", "start": "latest"}, "30d", None),
+        ({"type": "sumologic", "url": "http://127.0.0.1:9"}, "30d", None),
+    ],
+)
+async def test_a_backfill_that_a_sink_would_refuse_is_warned_of_at_the_start(
+    tmp_path: Path, sink: dict[str, Any], start: str, warned: tuple[str, str] | None
+) -> None:
+    """Goal: an operator hears of it before the dead letters; method: the daemon is opened with a source that reaches further back than the sink takes,
+    and with three that do not; what it logs."""
+    source = {"type": "openai_audit_logs", "api_key": "k", "base_url": "http://127.0.0.1:9", "start": start}
+    config = config_model(source_options(), sink_options()).model_validate(
+        {"state": tmp_path / "state", "admin": None, "sources": {"acme": source}, "sinks": {"siem": sink}}
+    )
+    with capture_logs() as logs:
+        async with open_daemon(config, Telemetry(), Stop()):
+            pass
+    said = [line for line in logs if "sink_takes" in line]
+    assert [line["sink"] for line in said] == (["siem"] if warned else [])
+    if warned:
+        back, takes = warned
+        assert (said[0]["log_level"], said[0]["sink_takes"]) == ("warning", takes)
+        assert said[0]["history_reaches_back"].startswith(back)
