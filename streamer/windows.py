@@ -14,7 +14,7 @@ from msgspec import structs
 from streamer.config import AUTO_OVERLAP_S, Recheck
 from streamer.model import Progress, Window
 
-SLICE_EVENTS = 800
+SLICE_EVENTS = 900
 """What a slice of a long range should hold."""
 MAX_SLICE_EVENTS = 3000
 """A walk of a slice that finds more, or is about to, gives up, and the slice is cut up."""
