@@ -24,6 +24,7 @@ class Open(msgspec.Struct, gc=False):
     id: str | None = None
     name: str | None = None
     group_id: str | None = None
+    group_name: str | None = None
     principal_id: str | None = None
     principal_type: str | None = None
     resource_id: str | None = None

@@ -39,7 +39,7 @@ TENANT_ASSIGNMENT = (
     target("resource", "resource_id", type_at="resource_kind"),
     target("role_assignment", name="name"),
 )
-MEMBER = (target("group", "group_id"), target("user", "user_id"), target("group_member", name="name"))
+MEMBER = (target("group", "group_id", "group_name"), target("user", "user_id"), target("group_member", name="name"))
 ATTACHED_POLICY = (
     target("policy", name="name"),
     target("principal", "principal_id", type_at="principal_type"),

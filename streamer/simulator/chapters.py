@@ -90,7 +90,7 @@ def _joins(draw: Draw, company: Company, boss: Person, person: Person, invite: I
     yield begin + 61, Step("user.added", person.sessions[0], {"id": person.id, "data": {"role": "reader"}})
     yield begin + 62, Step("login.succeeded", person.sessions[0])
     group.members.append(person.id)
-    member = {"id": group.id, "group_name": group.name, "user_id": person.id}
+    member = {"group_id": group.id, "group_name": group.name, "user_id": person.id}
     yield begin + 180, Step("tenant.group.member.added", boss.sessions[0], member)
     key = new_key(draw, company, person, home, at)
     created = {"id": key.id, "data": {"scopes": ["model.request"]}}

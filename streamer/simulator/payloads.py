@@ -212,7 +212,7 @@ def _project_created(draw: Draw, company: Company) -> Payload:
 
 def _group_member(draw: Draw, company: Company) -> Payload:
     group = draw.one(company.groups)
-    return {"id": group.id, "group_name": group.name, "user_id": draw.one(company.people).id}
+    return {"group_id": group.id, "group_name": group.name, "user_id": draw.one(company.people).id}
 
 
 def _usage_limit(owner: str) -> Maker:
