@@ -1,5 +1,6 @@
 """The nouns: what upstream said, what we know about it, and where it stands in the journal."""
 
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -148,15 +149,25 @@ FRAME_FIELDS: frozenset[str] = frozenset(
 
 
 _encode_into = msgspec.json.Encoder().encode_into
-_buffer = bytearray()
 _decode = msgspec.json.Decoder(Envelope).decode
 
 
+class _Buffer(threading.local):
+    """One for each thread: rules are tested in another one while events come in."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray()
+
+
+_buffer = _Buffer()
+
+
 def encode_envelope(envelope: Envelope) -> bytes:
-    """One JSON object on one line, without the line break. Not for several threads at once."""
+    """One JSON object on one line, without the line break."""
     # By way of a buffer: what `encode` returns keeps half as much again as it needs, and lines are kept by the thousand.
-    _encode_into(envelope, _buffer)
-    return bytes(_buffer)
+    buffer = _buffer.bytes
+    _encode_into(envelope, buffer)
+    return bytes(buffer)
 
 
 def decode_envelope(line: bytes) -> Envelope:
