@@ -11,7 +11,7 @@ TARGET ?= all
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration chaos lint format bench peers drift events reference fuzz docs dist sbom soak coverage mutation lock clean
+.PHONY: help demo test integration kubernetes chaos lint format bench peers drift events reference fuzz docs dist sbom soak coverage mutation lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ test: $(READY) ## all tests that need nothing but this folder
 integration: $(READY) ## the tests against real servers, which they provision and start themselves
 	tests/integration/provision.sh
 	$(BIN)/python -m pytest -m integration --timeout 900
+
+kubernetes: $(READY) ## what is shipped for Kubernetes, and the lease, against a real API server; building it takes minutes, once
+	$(BIN)/python -m pytest tests/kubernetes/check_api.py -v
 
 fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing: TARGET=all (or one of tests/fuzz/corpus), MINUTES=60 for all together
 	$(BIN)/python -m tests.fuzz $(TARGET) $(MINUTES)

@@ -29,7 +29,7 @@ LEASE_S = 6
 PATIENCE_S = 60.0
 
 
-def configuration(folder: Path, number: int, base_url: str, lease: str) -> Path:
+def configuration(folder: Path, number: int, base_url: str, standby: str) -> Path:
     """Each daemon has a folder for its log; state and sinks are the same."""
     own = folder / str(number)
     own.mkdir()
@@ -38,7 +38,7 @@ def configuration(folder: Path, number: int, base_url: str, lease: str) -> Path:
         f"""
 state: {folder}/state
 admin: null
-standby: {lease}
+standby: {standby}
 reload: {{watch: null}}
 enrich: {{directory: null}}
 sources:
@@ -150,7 +150,7 @@ def twice_or_missing(folder: Path, report: Report) -> None:
     report.missing += sorted({line.id for line in lines(folder)} - counts.keys())[:20]
 
 
-def failover(by: str, seed: int, rounds: int) -> tuple[Report, list[float]]:
+def failover(by: str, seed: int, rounds: int, where: dict[str, str] | None = None) -> tuple[Report, list[float]]:
     chance, report, waits, began = random.Random(seed), Report(seed), list[float](), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -160,8 +160,9 @@ def failover(by: str, seed: int, rounds: int) -> tuple[Report, list[float]]:
         )
         assert server.stdout is not None
         (folder / "token").write_text(TOKEN)
-        lease = f"{{lease: {{name: audit, server: '{server.stdout.readline().strip()}', token_file: {folder}/token, duration: {LEASE_S}s}}}}"
-        configs = [configuration(folder, n, base_url, lease if by == "lease" else "{}") for n in range(2)]
+        stand_in = {"server": server.stdout.readline().strip(), "token_file": f"{folder}/token"}
+        lease = {"lease": {"name": "audit", "duration": f"{LEASE_S}s", **(where or stand_in)}} if by == "lease" else {}
+        configs = [configuration(folder, n, base_url, json.dumps(lease)) for n in range(2)]
         pair = Pair(folder, configs)
         try:
             for number in range(rounds):
@@ -201,8 +202,11 @@ def main() -> None:
     parser.add_argument("--by", choices=("lock", "lease"), default="lease")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument(
+        "--server", type=json.loads, help="a real one: server, namespace, token_file and ca_file, as JSON"
+    )
     given = parser.parse_args()
-    report, waits = failover(given.by, given.seed, given.rounds)
+    report, waits = failover(given.by, given.seed, given.rounds, given.server)
     sys.stdout.write(json.dumps({**msgspec.to_builtins(report), "good": report.good, "waits": waits}, indent=1) + "\n")
     sys.exit(0 if report.good else 1)
 

@@ -25,10 +25,12 @@ def cached(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def fetch(command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> str:
+def fetch(
+    command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None, *, limit_s: float = FETCH_S
+) -> str:
     """Runs to its end; a failure fails the test and says why."""
     assert shutil.which(command[0]), f"{command[0]} is needed for the integration tests; install it"
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=FETCH_S, check=False)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=limit_s, check=False)
     assert done.returncode == 0, f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-2000:]}"
     return done.stdout
 
