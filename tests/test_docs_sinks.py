@@ -1,9 +1,12 @@
 """docs/sinks.md speaks of every sink, and its neighbours of every option."""
 
+import importlib
 import re
 from pathlib import Path
+from typing import TypeGuard
 
 from streamer.sinks import SINKS
+from tests.sink_contract import OtherSide
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -31,3 +34,17 @@ def test_links_lead_somewhere() -> None:
     for page in ("sinks.md", "compatibility.md"):
         for target in re.findall(r"\]\(([^)#]+)", (DOCS / page).read_text()):
             assert (DOCS / target).exists(), f"{page}: {target}"
+
+
+def test_every_sink_keeps_the_contract() -> None:
+    """Goal: a new sink cannot leave the contract suite out. Method: the kinds for which the tests have another side, against the registry."""
+    sides = [
+        importlib.import_module(f"tests.{name}")
+        for name in ("test_http_contract", "test_kafka", "test_stdout", "test_file", "archive")
+    ]
+    kinds = {thing.kind for module in sides for thing in vars(module).values() if _is_side(thing)}
+    assert kinds == set(SINKS)
+
+
+def _is_side(thing: object) -> TypeGuard[type[OtherSide]]:
+    return isinstance(thing, type) and issubclass(thing, OtherSide) and hasattr(thing, "kind")
