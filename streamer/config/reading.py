@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any, NewType, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,8 @@ Place = int | str
 Places = NewType("Places", dict[Path_, Place])
 """Where each key stands."""
 Problem = tuple[Place, str]
+
+M = TypeVar("M")
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}")
 
@@ -242,12 +244,24 @@ def judge(
         if part in data and not data[part]:
             problems.append((reader.places.get((part,), 1), f"{part}: must name at least one"))
             data[part] = {}
-    rest = _Judge(data, reader.places, reader.unresolved, config_model(sources, sinks))
+    model = config_model(_named(sources, data.get("sources")), _named(sinks, data.get("sinks")))
+    rest = _Judge(data, reader.places, reader.unresolved, model)
     config = rest.config()
     found = sorted({*problems, *rest.problems}, key=lambda p: (isinstance(p[0], str), p))
     return config, [
         without_keys(f"{place if isinstance(place, str) else f'{name}:{place}'}: {said}") for place, said in found
     ]
+
+
+def _named(models: Mapping[str, M], part: Any) -> Mapping[str, M]:
+    """Those whose types a document names, since making the others takes longer than reading it. All, where a type is not there or unknown:
+    the problem says which there are."""
+    types = (
+        [one.get("type") if isinstance(one, dict) else None for one in part.values()] if isinstance(part, dict) else []
+    )
+    if types and all(isinstance(name, str) and name in models for name in types):
+        return {name: models[name] for name in models if name in types}
+    return models
 
 
 def parse(

@@ -1,28 +1,18 @@
-"""Where events go: one file a sink, one line here.
+"""Where events go: one module a sink, one name here.
 
-A sink's module is cheap to import: it names its client library inside the function that opens it.
+A sink's module is imported when a configuration names its type: most use one or two. It names its client library inside the function that opens it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, TypeVar
 
 from streamer.config import SinkOptions
 from streamer.ports import Sink, SinkContext
-from streamer.sinks.archive import ArchiveOptions, open_archive, probe_archive
-from streamer.sinks.datadog import DatadogOptions, open_datadog, probe_datadog
-from streamer.sinks.elasticsearch import ElasticsearchOptions, open_elasticsearch, probe_elasticsearch
-from streamer.sinks.file import FileOptions, open_file, probe_file
-from streamer.sinks.kafka import KafkaOptions, open_kafka, probe_kafka
-from streamer.sinks.loki import LokiOptions, open_loki, probe_loki
-from streamer.sinks.otlp import OtlpOptions, open_otlp, probe_otlp
-from streamer.sinks.sentinel import SentinelOptions, open_sentinel, probe_sentinel
-from streamer.sinks.splunk_hec import SplunkHecOptions, open_splunk_hec, probe_splunk_hec
-from streamer.sinks.stdout import StdoutOptions, open_stdout, probe_stdout
-from streamer.sinks.sumologic import SumologicOptions, open_sumologic, probe_sumologic
-from streamer.sinks.syslog import SyslogOptions, open_syslog, probe_syslog
-from streamer.sinks.webhook import WebhookOptions, open_webhook, probe_webhook
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,22 +27,48 @@ class SinkType:
     verdict. For `check --online`."""
 
 
-SINKS: Mapping[str, SinkType] = {
-    "archive": SinkType(ArchiveOptions, open_archive, probe_archive),
-    "datadog": SinkType(DatadogOptions, open_datadog, probe_datadog),
-    "elasticsearch": SinkType(ElasticsearchOptions, open_elasticsearch, probe_elasticsearch),
-    "file": SinkType(FileOptions, open_file, probe_file),
-    "kafka": SinkType(KafkaOptions, open_kafka, probe_kafka),
-    "loki": SinkType(LokiOptions, open_loki, probe_loki),
-    "otlp": SinkType(OtlpOptions, open_otlp, probe_otlp),
-    "sentinel": SinkType(SentinelOptions, open_sentinel, probe_sentinel),
-    "splunk_hec": SinkType(SplunkHecOptions, open_splunk_hec, probe_splunk_hec),
-    "stdout": SinkType(StdoutOptions, open_stdout, probe_stdout),
-    "sumologic": SinkType(SumologicOptions, open_sumologic, probe_sumologic),
-    "syslog": SinkType(SyslogOptions, open_syslog, probe_syslog),
-    "webhook": SinkType(WebhookOptions, open_webhook, probe_webhook),
-}
+class OnDemand(Mapping[str, T]):
+    """Names are there at once, each value when it is asked for."""
+
+    def __init__(self, names: Iterable[str], load: Callable[[str], T]) -> None:
+        self._names, self._load = tuple(names), load
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-def sink_options() -> dict[str, type[SinkOptions]]:
-    return {name: kind.options for name, kind in SINKS.items()}
+def _sink(name: str) -> SinkType:
+    row: SinkType = import_module(f"streamer.sinks.{name}").SINK
+    return row
+
+
+SINKS: Mapping[str, SinkType] = OnDemand(
+    (
+        "archive",
+        "datadog",
+        "elasticsearch",
+        "file",
+        "kafka",
+        "loki",
+        "otlp",
+        "sentinel",
+        "splunk_hec",
+        "stdout",
+        "sumologic",
+        "syslog",
+        "webhook",
+    ),
+    _sink,
+)
+
+
+def sink_options() -> Mapping[str, type[SinkOptions]]:
+    return OnDemand(SINKS, lambda name: SINKS[name].options)

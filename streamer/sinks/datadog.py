@@ -12,6 +12,7 @@ from pydantic import ByteSize, Field, SecretStr, model_validator
 from streamer.config import BatchOptions, one_secret
 from streamer.model import Batch, Message, Severity
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import as_json_string, check_request, rfc3339, too_large
 from streamer.sinks.http import Http, Verdicts, open_http
 from streamer.sinks.http_options import Credential, HttpOptions, Line, SiteUrl, secret_at
@@ -123,3 +124,6 @@ async def open_datadog(options: DatadogOptions, context: SinkContext) -> AsyncIt
 async def probe_datadog(options: DatadogOptions, context: SinkContext) -> str:
     async with open_datadog(options, context) as sink:
         return await sink.probe()
+
+
+SINK = SinkType(DatadogOptions, open_datadog, probe_datadog)

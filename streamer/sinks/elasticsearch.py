@@ -13,6 +13,7 @@ from streamer.config import BatchOptions, FormatName, one_secret
 from streamer.errors import ConfigError, PermanentError, RetryableError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import Taken, as_json_string, rfc3339
 from streamer.sinks.http import Answer, Http, Verdict, Verdicts, open_http, read_json
 from streamer.sinks.http_options import Credential, HttpAuthOptions, SiteUrl, authorization, secret_at
@@ -210,3 +211,6 @@ async def probe_elasticsearch(options: ElasticsearchOptions, context: SinkContex
         if about is None:
             raise ConfigError(f"{answer.where} is no Elasticsearch{answer.says()}; check the URL")
         return f"{answer.where} is {about.version.distribution} {about.version.number}"
+
+
+SINK = SinkType(ElasticsearchOptions, open_elasticsearch, probe_elasticsearch)

@@ -28,6 +28,7 @@ from streamer.config import BatchOptions, Duration, SinkOptions, Strict, Wait
 from streamer.errors import ConfigError, Repositioned, RetryableError, StreamerError
 from streamer.model import Batch, Bookmark
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 
 TAIL = 4096
 """So many bytes before its length tell the bookmarked file from any other."""
@@ -417,3 +418,6 @@ async def open_file(options: FileOptions, context: SinkContext) -> AsyncIterator
 async def probe_file(options: FileOptions, context: SinkContext) -> str:
     """Writes nothing."""
     return check_place(options, context)
+
+
+SINK = SinkType(FileOptions, open_file, probe_file)

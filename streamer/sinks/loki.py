@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from streamer.config import BatchOptions
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import as_json_string, too_large, unix_nanos
 from streamer.sinks.http import Http, Verdicts, open_http
 from streamer.sinks.http_options import HttpAuthOptions, Line, SiteUrl, authorization
@@ -101,3 +102,6 @@ async def probe_loki(options: LokiOptions, context: SinkContext) -> str:
     """Loki has no request that writes nothing and needs the right to write: shows that it can be reached."""
     async with open_http(options, context, authorization(options, context)) as http:
         return await http.reach(options.url + "/ready")
+
+
+SINK = SinkType(LokiOptions, open_loki, probe_loki)

@@ -13,6 +13,7 @@ from streamer.config import BatchOptions
 from streamer.errors import PermanentError
 from streamer.model import Batch, Message, Record
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import as_json_string, check_request, unix_nanos
 from streamer.sinks.http import Answer, Http, Verdicts, open_http, read_json
 from streamer.sinks.http_options import HttpAuthOptions, Line, SiteUrl, authorization
@@ -167,3 +168,6 @@ async def open_otlp(options: OtlpOptions, context: SinkContext) -> AsyncIterator
 async def probe_otlp(options: OtlpOptions, context: SinkContext) -> str:
     async with open_otlp(options, context) as sink:
         return await sink.probe()
+
+
+SINK = SinkType(OtlpOptions, open_otlp, probe_otlp)

@@ -14,6 +14,7 @@ from streamer.config import BatchOptions, FormatName, Secret, one_secret
 from streamer.errors import ConfigError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import check_request, too_large
 from streamer.sinks.http import Answer, Http, Verdicts, open_http, read_json
 from streamer.sinks.http_options import HttpOptions, SiteUrl, secret_at
@@ -185,3 +186,6 @@ async def probe_sentinel(options: SentinelOptions, context: SinkContext) -> str:
     async with open_sentinel(options, context) as sink:
         await sink.bearer()
         return f"{options.authority} gave a token"
+
+
+SINK = SinkType(SentinelOptions, open_sentinel, probe_sentinel)

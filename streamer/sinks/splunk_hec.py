@@ -14,6 +14,7 @@ from streamer.config import BatchOptions, Duration, one_secret, show_duration
 from streamer.errors import ConfigError, PermanentError, RetryableError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import JSON_FORMATS, as_json
 from streamer.sinks.http import Answer, Http, Verdicts, open_http, read_json
 from streamer.sinks.http_options import Credential, HttpOptions, SiteUrl, secret_at
@@ -184,3 +185,6 @@ async def open_splunk_hec(options: SplunkHecOptions, context: SinkContext) -> As
 async def probe_splunk_hec(options: SplunkHecOptions, context: SinkContext) -> str:
     async with open_splunk_hec(options, context) as sink:
         return await sink.probe()
+
+
+SINK = SinkType(SplunkHecOptions, open_splunk_hec, probe_splunk_hec)

@@ -14,6 +14,7 @@ from streamer.config import BatchOptions, SinkOptions, Wait
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Batch
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 
 STDOUT = 1
 STALL_S = 10.0
@@ -107,3 +108,6 @@ async def probe_stdout(options: StdoutOptions, context: SinkContext) -> str:
     except OSError:
         raise ConfigError(f"sinks.{context.name}: standard output is closed; open it, or remove this sink") from None
     return f"standard output is {'a pipe' if stat.S_ISFIFO(kind) else 'a file' if stat.S_ISREG(kind) else 'a terminal or device'}"
+
+
+SINK = SinkType(StdoutOptions, open_stdout, probe_stdout)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ByteSize, Field
 from streamer.config import BatchOptions
 from streamer.model import Batch
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import JSON_FORMATS
 from streamer.sinks.http import Http, Verdicts, open_http
 from streamer.sinks.http_options import HttpOptions, Line, SecretUrlOptions, checked_url, secret_at
@@ -86,3 +87,6 @@ async def open_sumologic(options: SumologicOptions, context: SinkContext) -> Asy
 async def probe_sumologic(options: SumologicOptions, context: SinkContext) -> str:
     async with open_sumologic(options, context) as sink:
         return await sink.probe()
+
+
+SINK = SinkType(SumologicOptions, open_sumologic, probe_sumologic)

@@ -19,6 +19,7 @@ from streamer.config import Duration, SinkOptions, show_duration
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import rfc3339, too_large
 from streamer.sinks.tls import Tls, TlsOptions
 
@@ -217,3 +218,6 @@ async def open_syslog(options: SyslogOptions, context: SinkContext) -> AsyncIter
 async def probe_syslog(options: SyslogOptions, context: SinkContext) -> str:
     async with open_syslog(options, context) as sink:
         return await sink.probe()
+
+
+SINK = SinkType(SyslogOptions, open_syslog, probe_syslog)

@@ -18,6 +18,7 @@ from streamer.config import BatchOptions, one_secret
 from streamer.errors import ConfigError, PermanentError
 from streamer.model import Batch, Message
 from streamer.ports import SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.bodies import JSON_FORMATS, Taken, as_json, as_json_string, rfc3339
 from streamer.sinks.http import Http, Verdicts, open_http
 from streamer.sinks.http_options import HttpAuthOptions, SecretUrlOptions, authorization, checked_url, secret_at
@@ -211,3 +212,6 @@ async def probe_webhook(options: WebhookOptions, context: SinkContext) -> str:
     """Sends no event, which would be taken for a real one: shows that the receiver can be reached, not that it takes our signature."""
     async with open_webhook(options, context) as sink:
         return await sink.probe()
+
+
+SINK = SinkType(WebhookOptions, open_webhook, probe_webhook)

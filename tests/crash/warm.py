@@ -20,4 +20,6 @@ from streamer.sources import source_options
 with suppress(ImportError):
     import uvloop  # noqa: F401 - where the extra `speed` is installed
 
-config_model(source_options(), sink_options())
+SINKS = sink_options()
+for names in (("file",), ("archive", "file"), ("archive", "file", "webhook"), ("archive", "file", "kafka", "webhook")):
+    config_model(source_options(), {name: SINKS[name] for name in names})

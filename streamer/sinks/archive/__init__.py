@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from streamer.ports import Sink, SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.archive.options import ArchiveOptions
 
-__all__ = ["ArchiveOptions", "open_archive", "probe_archive"]
+__all__ = ["SINK", "ArchiveOptions", "open_archive", "probe_archive"]
 
 
 @asynccontextmanager
@@ -21,3 +22,6 @@ async def probe_archive(options: ArchiveOptions, context: SinkContext) -> str:
     from streamer.sinks.archive import sink
 
     return await sink.probe_archive(options, context)
+
+
+SINK = SinkType(ArchiveOptions, open_archive, probe_archive)

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from streamer.ports import Sink, SinkContext
+from streamer.sinks import SinkType
 from streamer.sinks.kafka.options import KafkaOptions
 
-__all__ = ["KafkaOptions", "open_kafka", "probe_kafka"]
+__all__ = ["SINK", "KafkaOptions", "open_kafka", "probe_kafka"]
 
 
 @asynccontextmanager
@@ -21,3 +22,6 @@ async def probe_kafka(options: KafkaOptions, context: SinkContext) -> str:
     from streamer.sinks.kafka.sink import probe
 
     return await probe(options, context)
+
+
+SINK = SinkType(KafkaOptions, open_kafka, probe_kafka)
