@@ -393,10 +393,10 @@ def test_check_names_every_file_that_cannot_be_read(place: Place) -> None:
             "bootstrap_servers": "localhost:1",
             "topic": "t",
             "tls": {"ca_file": "/none/ca"},
-            "sasl": {"mechanism": "PLAIN", "username": "u", "password_file": "/none/password"},
+            "sasl": {"mechanism": "PLAIN", "username": "u", "password_file": "/none/k"},
         },
         "hook": {"type": "webhook", "url": "http://localhost:1", "header_files": {"X-Key": "/none/header"}},
-        "lake": {"type": "archive", "path": str(place.folder / "lake"), "signing_key_file": "/none/key"},
+        "lake": {"type": "archive", "path": str(place.folder / "lake"), "signing_key_file": "/none/k.ey"},
         "azure": {
             "type": "sentinel",
             "endpoint": "https://localhost:1",

@@ -1,5 +1,6 @@
 """What `check` asks: first without a network, then, if wanted, of the other sides."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -61,7 +62,12 @@ async def check_offline(config: Config) -> list[str]:
             problems.append(f"sinks.{name}: {error}")
     # Some adapters read a file only when they connect.
     told = "\n".join(problems)
-    return problems + [problem for path, problem in _unreadable(config) if str(path) not in told]
+    return problems + [problem for path, problem in _unreadable(config) if not _names(told, path)]
+
+
+def _names(told: str, path: Path) -> bool:
+    """Itself, and not one whose name goes on."""
+    return re.search(re.escape(str(path)) + r"(?![\w/-]|\.\w)", told) is not None
 
 
 def _unreadable(config: Config) -> Iterator[tuple[Path, str]]:
