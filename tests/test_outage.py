@@ -15,7 +15,8 @@ from tests.places import Place, until
 from tests.simulation import Child, simulated_in_child
 
 EVENTS = int(os.environ.get("OUTAGE_EVENTS", "20000"))
-MOST_MIB = 150
+MOST_MIB = 143
+"""150 MB."""
 
 
 @pytest.fixture(scope="module")
