@@ -191,7 +191,7 @@ class Delivery:
             return [piece for piece in pieces if piece]
         if self._buried_in_a_row >= FUSE:
             await self._wait_held(
-                f"sink {self.name}: {FUSE} records in a row refused ({error}); mend the sink or its format, then restart"
+                f"sink {self.name}: {FUSE} records in a row refused ({error}); mend the sink or its format; it is tried again, no event is skipped"
             )
             return [part]
         self._buried_in_a_row += 1

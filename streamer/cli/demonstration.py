@@ -34,7 +34,7 @@ FAULTS = (
 )
 MARK = ".streamer-demo"
 SHOWN = 5
-LONGER = "longer with make demo FOR=10m, or streamer demo --for 10m; Ctrl-C ends it"
+LONGER = "longer with make demo FOR=10m, or streamer demo --for 10m"
 
 
 async def demonstrate(folder: Path, port: int, seconds: float | None) -> None:
@@ -74,7 +74,9 @@ def _introduce(console: Console, daemon: Daemon, folder: Path, seconds: float | 
         f"[bold]status[/]     http://127.0.0.1:{daemon.admin_port}/  (as JSON at /status, metrics at /metrics)"
     )
     console.print(f"[bold]look[/]       streamer status -c {folder}/streamer.yaml, or tail, or top")
-    console.print("[bold]running[/]    " + ("until Ctrl-C" if seconds is None else f"for {seconds:g} s, {LONGER}"))
+    console.print(
+        "[bold]running[/]    " + ("until Ctrl-C" if seconds is None else f"for {seconds:g} s, {LONGER}; Ctrl-C ends it")
+    )
 
 
 def _fresh(folder: Path) -> None:
