@@ -60,6 +60,8 @@ class ListingCount:
     listing: str
     watermark: int
     """Unix seconds: what lies after it has not been walked yet."""
+    until: int = 0
+    """Unix seconds: so far it was compared. What is younger is still appearing."""
     upstream: int = 0
     missing: int = 0
     """Shown by upstream and never seen by the journal: in no sink therefore."""

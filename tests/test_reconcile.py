@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,17 @@ def test_the_table_says_it_in_one_line(installed: Installation) -> None:
     done = installed.streamer("reconcile", "-c", str(installed.config), "--since", "300d")
     assert done.returncode == 0, done.stderr
     assert "complete: missing=0 undelivered=0 dead_lettered=0 extra=0" in done.stdout
+
+
+def test_the_report_says_how_far_it_compared(installed: Installation) -> None:
+    """Goal: no report vouches for what it has not looked at; method: a range up to now, of which the overlap is left out, and one within it."""
+    installed.config.write_text(installed.config.read_text().replace("overlap: 1s", "overlap: 5m"))
+    report = installed.report(expect=0)
+    until, asked = (datetime.fromisoformat(report[name]) for name in ("until", "asked_until"))
+    assert 299 <= (asked - until).total_seconds() <= 301
+    young = installed.streamer("reconcile", "-c", str(installed.config), "--since", "4m")
+    assert young.returncode == 2
+    assert "--since: nothing of it is old enough" in " ".join(young.stderr.split())
 
 
 def test_a_listing_that_cannot_be_read_is_not_complete(installed: Installation) -> None:

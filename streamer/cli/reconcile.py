@@ -53,6 +53,11 @@ def reconcile(
             return asyncio.run(compare(loaded, begin, end, archive, show))
 
     outcome, repaired = ask(), 0
+    if _compared(outcome, end) <= begin:
+        said = (
+            "nothing of it is old enough: events of the age of the overlap are still appearing; ask for an earlier time"
+        )
+        raise typer.BadParameter(said, param_hint="--since")
     wanted = sum(row.missing - row.ahead for row in outcome.listings)
     if repair and wanted:
         if not asyncio.run(mend(loaded, outcome)):
@@ -92,6 +97,11 @@ def _signer(config: "Config") -> "Signer | None":
     return None
 
 
+def _compared(outcome: "Outcome", until: int) -> int:
+    """How far every listing that could be read was compared, in Unix seconds."""
+    return min((row.until for row in outcome.listings if row.error is None), default=until)
+
+
 def _report(outcome: "Outcome", since: int, until: int, archive: str | None, repaired: int) -> dict[str, Any]:
     from streamer import __version__
     from streamer.model import from_epoch
@@ -105,7 +115,8 @@ def _report(outcome: "Outcome", since: int, until: int, archive: str | None, rep
         "streamer": __version__,
         "made_at": moment(time.time()),
         "since": moment(since),
-        "until": moment(until),
+        "until": moment(_compared(outcome, until)),
+        "asked_until": moment(until),
         "against": "journal" if archive is None else archive,
         "repaired": repaired,
         **tree(outcome.listings, outcome.sinks),
@@ -132,7 +143,8 @@ def _show(report: dict[str, Any]) -> None:
     def number(value: int) -> Text:
         return Text(f"{value:,}", "bold red" if value else "green")
 
-    console.print(f"{report['since']} to {report['until']}, against {report['against']}", markup=False)
+    younger = "; what is younger is still appearing" if report["until"] < report["asked_until"] else ""
+    console.print(f"{report['since']} to {report['until']}, against {report['against']}{younger}", markup=False)
     listings = Table("listing", "upstream", "missing", "not walked yet", box=None, padding=(0, 2))
     for row in report["listings"]:
         name = f"{row['source']}/{row['listing']}"

@@ -159,6 +159,7 @@ class Comparison:
             return
         # What is younger may not be visible everywhere yet; the daemon looks at it again anyway.
         until = min(until, int(self.source.now() - self.options.longest_overlap_s))
+        self.count.until = max(since, until)
         self._range, self._head = (since, until), self.memory.head()
         if since < until:
             await RangeWalk(
