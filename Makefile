@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PUBLISH ?= .venv-publish
 PUBLISH_READY := $(PUBLISH)/.ready
+# A lock file names all there is, so pip need not look what depends on what; what is never imported need not be compiled.
+INSTALL := pip install --quiet --no-compile --no-deps --require-hashes -r
+# Two workers or more, one file each at a time, in the order of tests/conftest.py.
+PYTEST := pytest -n auto --dist loadfile --no-loadscope-reorder
 FOR ?= 30s
 SEED ?= 1
 TARGET ?= all
@@ -18,7 +22,7 @@ help: ## what there is
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/$(INSTALL) requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -26,11 +30,11 @@ demo: $(READY) ## the main job with no key: the simulator, real sinks, the statu
 	$(BIN)/streamer demo --for $(FOR)
 
 test: $(READY) ## all tests that need nothing but this folder
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not integration"
+	$(BIN)/python -m $(PYTEST) -m "not integration"
 
 integration: $(READY) ## the tests against real servers, which they provision and start themselves
 	tests/integration/provision.sh
-	$(BIN)/python -m pytest -m integration --timeout 900
+	$(BIN)/python -m $(PYTEST) -m integration --timeout 900
 
 kubernetes: $(READY) ## what is shipped for Kubernetes, and the lease, against a real API server; building it takes minutes, once
 	$(BIN)/python -m pytest tests/kubernetes/check_api.py -v
@@ -48,7 +52,7 @@ soak: $(READY) ## a long run of the daemon, MINUTES=60; its figures and their pi
 
 coverage: $(VENV)/.coverage ## branches that the tests take, also in the daemons that they start
 	$(BIN)/coverage erase
-	-$(BIN)/coverage run -m pytest -n auto --dist loadfile -m "not integration"
+	-$(BIN)/coverage run -m $(PYTEST) -m "not integration"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -56,7 +60,7 @@ mutation: $(VENV)/.mutation ## changes to a module that its tests must notice: T
 	$(BIN)/python -m tests.mutation $(TARGET) $(SAMPLE)
 
 $(VENV)/.fuzz $(VENV)/.coverage $(VENV)/.mutation: $(VENV)/.%: requirements/%.txt $(READY)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/$*.txt
+	$(BIN)/$(INSTALL) requirements/$*.txt
 	@touch $@
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
@@ -86,7 +90,7 @@ drift: $(READY) ## what a newer openai SDK knows and our catalogue does not
 
 $(PUBLISH_READY): requirements/publish.txt
 	$(PYTHON) -m venv $(PUBLISH)
-	$(PUBLISH)/bin/pip install --quiet --require-hashes -r requirements/publish.txt
+	$(PUBLISH)/bin/$(INSTALL) requirements/publish.txt
 	@touch $@
 
 docs: $(PUBLISH_READY) ## the documentation as a site, in site/; a dead link is an error

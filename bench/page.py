@@ -104,7 +104,7 @@ def main() -> None:
     ):
         place = Place(Path(name), child.base_url).change("enrich", {"directory": None})
         place.change("sources.acme.overlap", "2s").change("sources.acme.recheck", [])
-        with running(place) as daemon:
+        with running(place, fresh=True) as daemon:
             until(lambda: daemon.sink("local").get("acked", 0) > EVENTS_PER_S * SETTLE_S)
             url, began, before = f"http://127.0.0.1:{place.port}/", time.monotonic(), place.status()["journal"]["head"]
             found = asyncio.run(costs(daemon.process.pid, url))

@@ -15,7 +15,8 @@ from pathlib import Path
 import yaml
 
 from bench.pipeline import PYTHON, Run, measured, simulator
-from tests.integration.kafka_broker import CACHE, kafka_broker
+from tests.integration.child import CACHE
+from tests.integration.kafka_broker import kafka_broker
 from tests.outage import Hook, outage, receiving
 from tests.places import Place
 from tests.simulation import simulated_in_child
@@ -52,7 +53,7 @@ def main() -> None:
         process, base_url = simulator(EVENTS)
         try:
             with journal(folder, base_url) as config:
-                if (CACHE / "complete").exists():
+                if any(CACHE.glob("kafka-*/.complete")):
                     with kafka_broker(folder / "kafka") as kafka:
                         _table(config, folder, hook, kafka)
                 else:

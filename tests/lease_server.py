@@ -6,8 +6,11 @@ is asked for. `PUT /fault?status=503` makes it answer so until it is told otherw
 
 import asyncio
 import re
+import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,6 +96,17 @@ class Leases:
         lease["metadata"]["resourceVersion"] = str(self.version)
         self.stored[key] = lease
         return web.json_response(lease, status=code)
+
+
+@contextmanager
+def lease_server() -> Iterator[str]:
+    """Its address, in a process of its own until the block ends."""
+    command = [sys.executable, "-m", "tests.lease_server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
 
 
 async def main() -> None:

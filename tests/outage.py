@@ -16,6 +16,7 @@ from typing import Any
 
 import zstandard
 
+from tests import warm
 from tests.places import Place, until
 from tests.simulation import Child
 
@@ -103,7 +104,7 @@ def receiving(hook: Hook) -> Iterator[Hook]:
 class Running:
     """`streamer run` in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], place: Place) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | warm.Process, place: Place) -> None:
         self.process, self.place = process, place
 
     def sink(self, name: str) -> dict[str, Any]:
@@ -128,12 +129,14 @@ class Running:
 
 
 @contextmanager
-def running(place: Place) -> Iterator[Running]:
-    """It has ended well, by a SIGTERM, when the body has."""
-    config = place.write()
+def running(place: Place, *, fresh: bool = False) -> Iterator[Running]:
+    """It has ended well, by a SIGTERM, when the body has. `fresh`: in an interpreter of its own, so that all its memory is."""
+    verb = ["streamer", "run", "-c", str(place.write())]
     with (place.folder / "daemon.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamer", "run", "-c", str(config)], stdout=log, stderr=log, env=ENV
+        process = (
+            subprocess.Popen([sys.executable, "-m", *verb], stdout=log, stderr=log, env=ENV)
+            if fresh
+            else warm.start(*verb, stdout=log, stderr=log, env=ENV)
         )
     try:
         yield Running(process, place)
@@ -146,9 +149,8 @@ def running(place: Place) -> Iterator[Running]:
 
 def once(place: Place) -> int:
     """`streamer run --once`; its exit status."""
-    command = [sys.executable, "-m", "streamer", "run", "--once", "-c", str(place.write())]
     with (place.folder / "daemon.log").open("ab") as log:
-        return subprocess.run(command, stdout=log, stderr=log, env=ENV, timeout=600, check=False).returncode
+        return warm.start("streamer", "run", "--once", "-c", place.write(), stdout=log, stderr=log, env=ENV).wait(600)
 
 
 def file_ids(path: Path) -> list[bytes]:
@@ -207,7 +209,7 @@ def outage(place: Place, child: Child, hook: Hook, limit_s: float) -> Outage:
     wanted = truth(child)
     hook.answer = lambda _: 503
     three_sinks(place, hook)
-    with running(place) as daemon:
+    with running(place, fresh=True) as daemon:
         until(lambda: daemon.sink("local").get("acked", 0) > 0)
         began = time.monotonic()
         until(lambda: all(daemon.has_all(name, len(wanted)) for name in ("local", "lake")), limit_s)
@@ -228,6 +230,6 @@ def outage(place: Place, child: Child, hook: Hook, limit_s: float) -> Outage:
 
 def dead_letters(place: Place, *arguments: str) -> list[dict[str, Any]]:
     """`streamer dlq list --json`."""
-    command = [sys.executable, "-m", "streamer", "dlq", "list", "--json", "-c", str(place.config), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=60, check=True)
+    done = warm.run("streamer", "dlq", "list", "--json", "-c", place.config, *arguments, env=ENV)
+    assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,15 +1,15 @@
 """The simulator for tests: in the test's own process, or in a child that a crash or speed test can be told apart from."""
 
 import json
-import subprocess
-import sys
+import os
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from streamer.simulator import DEFAULT_KEY, Simulator, SimulatorOptions
+from tests.warm import start
 
 KEY = DEFAULT_KEY
 STOP_LIMIT_S = 20
@@ -59,18 +59,19 @@ def simulated_in_child(**options: Any) -> Iterator[Child]:
         flag = REPEATED.get(name, "--" + name.replace("_", "-"))
         for item in value if name in REPEATED else (value,):
             arguments += [flag, str(item)]
-    command = [sys.executable, "-m", "streamer.simulator", "--stop-with-parent", *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    with ExitStack() as stack:
+        (kept, hold), (said, out) = os.pipe(), os.pipe()
+        process = start("streamer.simulator", "--stop-with-parent", *arguments, stdin=kept, stdout=out)
+        os.close(kept)
+        os.close(out)
+        printed = stack.enter_context(open(said))
         try:
-            base_url = process.stdout.readline().decode().strip()
-            assert base_url, f"{' '.join(command)} did not start"
+            base_url = printed.readline().strip()
+            assert base_url, f"the simulator did not start: {arguments}"
             yield Child(base_url, process.pid)
         finally:
-            process.stdin.close()
+            os.close(hold)
             try:
                 process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
+            finally:
                 process.kill()
-                raise

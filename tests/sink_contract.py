@@ -16,7 +16,7 @@ import os
 import random
 import signal
 import subprocess
-import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -30,6 +30,7 @@ from streamer.journal.sqlite import open_journal
 from streamer.model import Batch, Bookmark, Message, Progress, Seq, SinkName
 from streamer.ports import Sink, SinkContext, SinkPosition
 from streamer.sinks import SINKS
+from tests import warm
 from tests.records import SOURCE, batch, entries, event_id
 
 Arrived = tuple[str, bytes]
@@ -290,27 +291,23 @@ class ServerSinkContract(SinkContract):
 async def _child(side: OtherSide, kill: Mapping[str, int]) -> None:
     """`die_at_write`: it kills itself between that write and its ack. `acks`: killed from here after so many. Neither: it ends by itself."""
     job = {"kind": side.kind, "options": dict(side.options()), "folder": str(side.folder), **kill}
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.sink_child",
-        json.dumps(job, default=str),
-        cwd=Path(__file__).parent.parent,
-        stdout=side.child_stdout(),
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    assert child.stderr is not None
-    try:
-        async with asyncio.timeout(60):
-            if "acks" in kill:
-                said = [await child.stderr.readline() for _ in range(kill["acks"])]
-                assert set(said) == {b"acked\n"}, said
-                child.kill()
-            said_last = await child.stderr.read()
-            code = await child.wait()
-    finally:
-        if child.returncode is None:
+    with tempfile.TemporaryFile() as said:
+        child = warm.start("tests.sink_child", json.dumps(job, default=str), stdout=side.child_stdout(), stderr=said)
+        wanted = b"acked\n" * kill.get("acks", 0)
+
+        def has_said_so() -> bool:
+            return os.stat(said.fileno()).st_size >= len(wanted)
+
+        try:
+            async with asyncio.timeout(60):
+                while wanted and not has_said_so() and child.poll() is None:
+                    await asyncio.sleep(0.002)
+                if wanted:
+                    child.kill()
+                while child.poll() is None:
+                    await asyncio.sleep(0.005)
+        finally:
             child.kill()
-            await child.wait()
-    assert code == (-signal.SIGKILL if kill else 0), said_last.decode()
+        written = os.pread(said.fileno(), 1 << 20, 0)
+    assert written.startswith(wanted), written
+    assert child.returncode == (-signal.SIGKILL if kill else 0), written.decode()

@@ -322,6 +322,7 @@ def test_what_cannot_be_replayed_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(400)
 def test_killed_anywhere_every_event_once(tmp_path: Path) -> None:
     """Goal: SIGKILL at any point loses and doubles nothing. Method: a process killed before each of its touches of the disk in turn, up to three times over,
     then let run; verified with the key."""

@@ -3,12 +3,12 @@
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.simulation import Child, simulated_in_child
 
 
@@ -29,9 +29,7 @@ sinks:
         )
 
     def streamer(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "streamer", *arguments], capture_output=True, text=True, check=False, timeout=100
-        )
+        return warm.run("streamer", *arguments, timeout=100)
 
     def good(self, *arguments: str) -> str:
         done = self.streamer(*arguments)

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from streamer.decode import decode_event, to_envelope
 from streamer.drift import MAX_FINDINGS, Drift, report, shape
 from streamer.journal.sqlite import open_journal
 from streamer.model import Entry, Progress, Record, Seq, SourceName, encode_envelope, from_epoch
+from tests import warm
 
 ACME = SourceName("acme")
 SECRET = "alice@acme.example"
@@ -89,8 +88,8 @@ def test_the_verb_reads_a_journal(tmp_path: Path) -> None:
         f"state: {tmp_path}/state\nsources: {{acme: {{type: openai_audit_logs, api_key: sk-admin-x}}}}\n"
         f"sinks: {{local: {{type: file, path: {tmp_path}/audit.jsonl}}}}\n"
     )
-    command = [sys.executable, "-m", "streamer", "drift", "-c", str(config)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert "## `widget.created`: unknown type" in said
-    listed = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, timeout=60).stdout
+    said = warm.run("streamer", "drift", "-c", config)
+    assert said.returncode == 0, said.stderr
+    assert "## `widget.created`: unknown type" in said.stdout
+    listed = warm.run("streamer", "drift", "-c", config, "--json").stdout
     assert [(f["type"], f["field"], f["count"]) for f in json.loads(listed)] == [("widget.created", None, 1)]

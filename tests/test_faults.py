@@ -24,6 +24,7 @@ from streamer.sources import source_options
 from streamer.stop import Stop
 from streamer.supervise import supervise
 from streamer.telemetry import Telemetry
+from tests.arrivals import Line
 from tests.places import mounted
 from tests.simulation import simulated
 
@@ -42,16 +43,6 @@ HARD = {
 """How a fault strikes from the start; others strike always, as hard as they do by default."""
 HOLDING = {"forbidden", "bad_request", "revoked_key", "access_refused", "ignored_filter"}
 """Faults that wait for an operator."""
-
-
-class Line(msgspec.Struct):
-    """What is read of an envelope."""
-
-    id: str
-    listing: Listing
-    time: str
-    late: bool
-    event: msgspec.Raw
 
 
 @dataclass

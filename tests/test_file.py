@@ -115,12 +115,13 @@ def side(tmp_path: Path) -> FileSide:
 
 def crash_everywhere(folder: Path, batches: int, size: int, limit: int, keep: int) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "tests.file_crash", str(folder), *map(str, (batches, size, limit, keep))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(400)
 async def test_killed_at_every_call_each_event_is_there_once(tmp_path: Path) -> None:
     """Goal: no moment of writing and rotating is unsafe; method: a process is killed at its first, second, third … call to the
     operating system until it lives through, goes on, is killed again, and goes on."""
@@ -132,6 +133,7 @@ async def test_killed_at_every_call_each_event_is_there_once(tmp_path: Path) -> 
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(400)
 async def test_killed_at_every_call_rotation_deletes_no_more_than_it_should(tmp_path: Path) -> None:
     """Goal: a rotation that is done again after a crash does not push out another file; method: as above with `keep` 2 and a batch a
     file: the last three batches are there, whenever the process was killed."""

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from streamer.catalog import TYPES
 from streamer.config import FormatName
+from tests import warm
 from tests.places import Place
 from tests.reference_parsers import parse_cef, parse_leef
 from tests.shared_checks import ecs_checker, ocsf_validator
@@ -25,8 +25,7 @@ LIMIT_S = 120
 
 
 def streamer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "streamer", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    return warm.run("streamer", *arguments, timeout=LIMIT_S)
 
 
 def once(place: Place) -> str:

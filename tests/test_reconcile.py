@@ -28,6 +28,7 @@ from streamer.reconcile import (
     joined,
 )
 from streamer.sinks.archive.signing import load_verifier
+from tests import warm
 from tests.simulation import Child, simulated_in_child
 
 EVENTS = 1500
@@ -146,8 +147,7 @@ sinks:
         )
 
     def streamer(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "streamer", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+        return warm.run("streamer", *arguments, timeout=100)
 
     def run_once(self) -> None:
         done = self.streamer("run", "-c", str(self.config), "--once")

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections import Counter
@@ -22,6 +20,7 @@ from streamer.errors import ConfigError
 from streamer.reload import refusals
 from streamer.stop import Stop
 from streamer.supervise import Opening, Part, Work
+from tests import warm
 from tests.places import Place, until
 from tests.simulation import Child, simulated_in_child
 
@@ -29,12 +28,11 @@ ENV = {name: value for name, value in os.environ.items() if not name.startswith(
 
 
 @contextmanager
-def running(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(config: Path) -> Iterator[warm.Process]:
     """`streamer run`, its log beside the configuration; gone afterwards."""
-    with (
-        (config.parent / "daemon.log").open("wb") as log,
-        subprocess.Popen([sys.executable, "-m", "streamer", "run", "-c", str(config)], stderr=log, env=ENV) as process,
-    ):
+    with (config.parent / "daemon.log").open("wb") as log:
+        process = warm.start("streamer", "run", "-c", config, stderr=log, env=ENV)
+    with process:
         try:
             yield process
         finally:
@@ -42,7 +40,7 @@ def running(config: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(config: Path) -> Iterator[warm.Process]:
     """`running`, and ended by SIGTERM, with 0."""
     with running(config) as process:
         yield process

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamer.lease import Seen, decide
-from tests.lease_server import TOKEN
+from tests.lease_server import TOKEN, lease_server
 from tests.places import Place, until
 from tests.simulation import Child, simulated_in_child
 from tests.test_reload import daemon, log_of, metric, running
@@ -41,35 +41,39 @@ def test_a_lease_is_taken_when_nobody_has_renewed_it_for_its_own_duration(
 
 
 OVERSLEEPER = """
-import sys, time
+import os, signal, sys, time
 from streamer.lease import _end_at
-_end_at(time.monotonic() + 3.0)
+end = time.monotonic() + 2.0
+_end_at(end)
 with open(sys.argv[1], "ab", buffering=0) as file:
+    file.write(b"x" * 100)
+    print(end, flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
     while True:
         file.write(b"x")
 """
 
 
 def test_who_was_stopped_past_the_end_writes_nothing_when_woken(tmp_path: Path) -> None:
-    """Goal: the kernel's timer comes before the next instruction; method: two processes that do nothing but write, stopped before their end and
-    woken after it."""
+    """Goal: the kernel's timer comes before the next instruction; method: two processes that write, stop before their end, are woken after it, and
+    would do nothing but write."""
     paths = [tmp_path / str(number) for number in range(2)]
     with ExitStack() as stack:
         processes = []
         for path in paths:
             command = [sys.executable, "-c", OVERSLEEPER, str(path)]
-            processes.append(stack.enter_context(subprocess.Popen(command)))
-            until(lambda path=path: path.exists() and path.stat().st_size > 100)
-            os.kill(processes[-1].pid, signal.SIGSTOP)
-            stopped = os.waitid(os.P_PID, processes[-1].pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            processes.append(stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE)))
+        for process in processes:
+            stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             assert stopped is not None
             assert stopped.si_status == signal.SIGSTOP
-        sizes = [path.stat().st_size for path in paths]
-        time.sleep(3.1)
+            assert process.stdout is not None
+            end = float(process.stdout.readline())
+            until(lambda end=end: time.monotonic() > end + 0.1)  # the clock is the same in every process
         for process in processes:
             os.kill(process.pid, signal.SIGCONT)
         assert [process.wait(30) for process in processes] == [-signal.SIGALRM] * len(paths)
-    assert [path.stat().st_size for path in paths] == sizes
+    assert [path.stat().st_size for path in paths] == [100] * len(paths)
 
 
 @pytest.mark.crash
@@ -100,12 +104,8 @@ def simulator() -> Iterator[Child]:
 
 @pytest.fixture
 def leases() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.lease_server"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.stdin.close()
+    with lease_server() as address:
+        yield address
 
 
 @pytest.mark.timeout(240)
@@ -129,7 +129,7 @@ def test_a_standby_says_so_takes_over_at_once_from_one_that_ends_and_ends_itself
             leading, waiting = (first, second) if metric_of(first) else (second, first)
             assert waiting.get("/readyz") == (200, "standing by\n")
             assert waiting.get("/healthz")[0] == 200
-            until(lambda: waiting.status()["standby"]["holder"] == leading.status()["standby"]["holder"] != "")
+            until(lambda: holder(waiting) == holder(leading) != "")
             until(lambda: leading.states() == {"organization": "live", "tenant": "live"})
         until(lambda: metric_of(second))
         until(lambda: second.states() == {"organization": "live", "tenant": "live"})
@@ -139,6 +139,12 @@ def test_a_standby_says_so_takes_over_at_once_from_one_that_ends_and_ends_itself
         said = [line for line in log_of(second.config) if line["event"].startswith("the lease cannot be asked for")]
         assert len(said) == 1
         assert "503" in said[0]["error"]
+
+
+def holder(place: Place) -> str | None:
+    """Who leads, as this one sees it; None while it does not answer."""
+    found: str | None = place.status().get("standby", {}).get("holder")
+    return found
 
 
 def metric_of(place: Place) -> float:

@@ -1,70 +1,22 @@
 """What must hold, seen from outside: what arrived against the simulator's truth, the daemon's own numbers against what was counted here."""
 
-import hashlib
 import json
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from tests.arrivals import NAMED, Arrived, Truth, file_lines, judge
 from tests.chaos.world import TOPIC, World
 from tests.kafka_mock import read_topic
 from tests.outage import archive_lines
 
-PROMPT_S = 2.0
-"""An event that shows up within so long after its time was neither hidden nor rounded."""
 POOL = 5
 """Threads that asyncio's pool may add on two cores."""
-NAMED = 10
-"""So many ids are named of each kind of trouble."""
-
-
-class Line(msgspec.Struct):
-    """What is read of an envelope."""
-
-    id: str
-    listing: str
-    time: str
-    late: bool
-    event: msgspec.Raw
-
-
-class Row(msgspec.Struct):
-    """One event of the simulator's truth."""
-
-    id: str
-    listing: str
-    effective_at: int
-    visible_at: float
-    sha256: str
-
-    @property
-    def is_prompt(self) -> bool:
-        return self.visible_at - self.effective_at < PROMPT_S
-
-
-Truth = dict[str, Row]
-
-
-def truth(world: World) -> Truth:
-    decoder = msgspec.json.Decoder(Row)
-    rows = map(decoder.decode, world.child.control("GET", "truth").splitlines())
-    return {row.id: row for row in rows}
 
 
 # --- what arrived ----------------------------------------------------------------------------------------------------
-
-
-def file_lines(folder: Path, name: str = "audit.jsonl") -> Iterator[bytes]:
-    """Of all files, the oldest first."""
-    numbered = [path for path in folder.glob(f"{name}.*") if path.suffix[1:].isdigit()]
-    for path in [*sorted(numbered, key=lambda p: -int(p.suffix[1:])), folder / name]:
-        if path.exists():
-            yield from path.read_bytes().splitlines()
 
 
 def kafka_lines(world: World) -> Iterator[bytes]:
@@ -73,46 +25,6 @@ def kafka_lines(world: World) -> Iterator[bytes]:
         value = message.value()
         assert value is not None
         yield value
-
-
-@dataclass
-class Arrived:
-    """What one sink has, judged."""
-
-    events: int
-    problems: list[str]
-
-
-def judge(lines: Iterable[bytes], wanted: Truth, *, once: bool, ordered: bool) -> Arrived:
-    """All of `wanted`, byte for byte; `once`: each a single time; `ordered`: in time order within a listing.
-
-    An event may stand behind a newer one only if it showed up late, which the simulator knows, or was found late, which its line says.
-    """
-    decoder = msgspec.json.Decoder(Line)
-    counts: Counter[str] = Counter()
-    altered, disorder = [], []
-    newest = {"organization": 0, "tenant": 0}
-    for text in lines:
-        line = decoder.decode(text)
-        counts[line.id] += 1
-        row = wanted.get(line.id)
-        if row is None:
-            continue
-        if (line.listing, hashlib.sha256(line.event).hexdigest()) != (row.listing, row.sha256):
-            altered.append(line.id)
-        if not line.late:
-            if row.is_prompt and row.effective_at < newest[row.listing] - PROMPT_S:
-                disorder.append(line.id)
-            newest[row.listing] = max(newest[row.listing], row.effective_at)
-    found = {
-        "missing": sorted(wanted.keys() - counts.keys()),
-        "foreign": sorted(counts.keys() - wanted.keys()),
-        "twice": [i for i, count in counts.items() if count > 1] if once else [],
-        "altered": altered,
-        "out of order": disorder if ordered else [],
-    }
-    problems = [f"{len(ids)} {kind}: {', '.join(ids[:NAMED])}" for kind, ids in found.items() if ids]
-    return Arrived(counts.total(), problems)
 
 
 def judge_all(world: World, wanted: Truth) -> dict[str, Arrived]:

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from tests.chaos.checks import Row, Truth, file_lines, judge
+from tests.arrivals import Truth, file_lines, judge, truth
 from tests.chaos.disk import CALLS, Disk, Mode
 from tests.outage import ENV, archive_lines
 from tests.places import Place, until
-from tests.simulation import Child, simulated_in_child
+from tests.simulation import simulated_in_child
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 WEIGHTS = (5, 4, 1)
@@ -105,16 +105,6 @@ def _holder(lock: Path, tracer: int) -> int | None:
 
 def _tail(place: Place) -> str:
     return (place.folder / "daemon.log").read_text(errors="replace")[-2500:]
-
-
-def truth(child: Child) -> Truth:
-    found = [Row(**row) for listing in ("organization", "tenant") for row in _rows(child, listing)]
-    return {row.id: row for row in found}
-
-
-def _rows(child: Child, listing: str) -> list[dict[str, object]]:
-    wanted = Row.__struct_fields__
-    return [{name: row[name] for name in wanted} for row in child.truth(listing)]
 
 
 def judge_all(place: Place, root: Path, wanted: Truth, report: Report) -> None:

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import msgspec
 
-from tests.chaos import checks, schedule
-from tests.chaos.checks import body, judge_all, lies, peak_mib, proves, settles, truth
+from tests.arrivals import Line, Truth, file_lines, truth
+from tests.chaos import schedule
+from tests.chaos.checks import body, judge_all, lies, peak_mib, proves, settles
 from tests.chaos.schedule import Act, Kinds, Life
 from tests.chaos.world import World, world
 from tests.places import until
@@ -235,7 +236,7 @@ class Chaos:
         self._close(wanted, since)
         report.rounds += 1
 
-    def _close(self, wanted: checks.Truth, since: str) -> None:
+    def _close(self, wanted: Truth, since: str) -> None:
         world, report = self.world, self.report
         last = world.nursery.spawn(world.config, once=True)
         if (status := world.nursery.wait(last, 120)) != 0:
@@ -246,10 +247,10 @@ class Chaos:
         report.trouble += proves(world, since)
         report.events = len(wanted)
 
-    def _quiet(self, pid: int) -> checks.Truth:
+    def _quiet(self, pid: int) -> Truth:
         """Until every event that is or will be visible is acknowledged by every sink, and their numbers have been measured."""
         world = self.world
-        wanted = truth(world)
+        wanted = truth(world.child)
 
         def done() -> bool:
             assert world.nursery.wait(pid, 0) is None, f"a calm life ended: {self.log_tail()}"
@@ -262,7 +263,7 @@ class Chaos:
         except AssertionError:
             status = world.place.status()
             rows = [(r["sink"], r["acked"], r["backlog"], r["state"], r["error"]) for r in status.get("sinks", [])]
-            seen = {msgspec.json.decode(line, type=checks.Line).id for line in checks.file_lines(world.disk)}
+            seen = {msgspec.json.decode(line, type=Line).id for line in file_lines(world.disk)}
             lost = [row for i, row in wanted.items() if i not in seen]
             raise AssertionError(
                 f"{lost[:10]} are not in the file; not everything is everywhere after {QUIET_S:g} s: {len(wanted)} wanted, {rows}, {status.get('listings')}\n{self.log_tail()}"

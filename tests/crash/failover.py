@@ -9,53 +9,41 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from streamer.sinks.archive.verify import verify
+from tests.arrivals import judge, truth
 from tests.crash.daemon import kill, spawn, wait
-from tests.crash.run import Line, Report, compare, lines, simulator, truth
-from tests.lease_server import TOKEN
+from tests.crash.story import Report, configured, finish
+from tests.lease_server import TOKEN, lease_server
+from tests.outage import archive_lines, id_of
+from tests.simulation import Child, simulated_in_child
 
 LEASE_S = 6
 """Long enough that a busy machine renews it in time."""
 PATIENCE_S = 60.0
 
 
-def configuration(folder: Path, number: int, base_url: str, standby: str) -> Path:
+def configuration(folder: Path, number: int, child: Child, standby: dict[str, Any]) -> Path:
     """Each daemon has a folder for its log; state and sinks are the same."""
     own = folder / str(number)
     own.mkdir()
-    path = own / "streamer.yaml"
-    path.write_text(
-        f"""
-state: {folder}/state
-admin: null
-standby: {standby}
-reload: {{watch: null}}
-enrich: {{directory: null}}
-sources:
-  acme:
-    type: openai_audit_logs
-    api_key: sk-admin-simulated
-    base_url: {base_url}
-    start: beginning
-    poll_interval: 200ms
-    overlap: 5s
-    recheck: [{{every: 2s, window: 20s}}]
-sinks:
-  local: {{type: file, path: {folder}/audit.jsonl, rotate: {{size: 256KiB, keep: 9999}}, batch: {{events: 50, wait: 0s}}}}
-  lake: {{type: archive, path: {folder}/archive, roll: {{age: 1s}}, batch: {{wait: 0s}}}}
-"""
-    )
-    return path
+    lake = {"type": "archive", "path": str(folder / "archive"), "roll": {"age": "1s"}, "batch": {"wait": "0s"}}
+    changes = {
+        "sinks.local.batch": {"events": 50, "wait": "0s"},
+        "sinks.lake": lake,
+        "standby": standby,
+        "reload": {"watch": None},
+        "enrich": {"directory": None},
+    }
+    return configured(folder, child, changes, own)
 
 
 class Pair:
@@ -134,67 +122,57 @@ def round_of(pair: Pair, freeze: bool, by_lease: bool, chance: random.Random, wa
     return None
 
 
-def twice_or_missing(folder: Path, report: Report) -> None:
-    """The archive, whole and with every event of the file once."""
-    found = verify(str(folder / "archive"), None)
-    if not found.whole:
-        report.trouble.append(f"the archive is not whole: {found}")
-    import zstandard
-
-    counts: Counter[str] = Counter()
-    decoder = msgspec.json.Decoder(Line)
-    for path in (folder / "archive").glob("source=*/**/*.zst"):
-        with zstandard.open(path, "rb") as file:
-            counts.update(decoder.decode(line).id for line in file.read().splitlines())
-    report.doubled += [i for i, n in counts.items() if n > 1][:20]
-    report.missing += sorted({line.id for line in lines(folder)} - counts.keys())[:20]
+def judge_archive(report: Report, folder: Path, lines: list[bytes], child: Child) -> None:
+    """Whole, and with every event of the file once."""
+    verified = verify(str(folder / "archive"), None)
+    if not verified.whole:
+        report.trouble.append(f"the archive is not whole: {verified}")
+    known, ids = truth(child), {id_of(line).decode() for line in lines}
+    wanted = {i: row for i, row in known.items() if i in ids}
+    report.judged("archive", judge(archive_lines(folder / "archive"), wanted, known=known, once=True, ordered=False))
 
 
-def failover(by: str, seed: int, rounds: int, where: dict[str, str] | None = None) -> tuple[Report, list[float]]:
-    chance, report, waits, began = random.Random(seed), Report(seed), list[float](), time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
+def story(report: Report, folder: Path, child: Child, pair: Pair, by: str, rounds: int) -> None:
+    chance = random.Random(report.seed)
+    try:
+        for number in range(rounds):
+            problem = round_of(pair, number % 3 == 2, by == "lease", chance, report.waits)
+            report.kills += 1
+            if problem is not None:
+                report.trouble.append(problem)
+        for pid in pair.pids:
+            os.kill(pid, signal.SIGTERM)
+        report.trouble += [f"a daemon ended with {s}" for pid in pair.pids if (s := wait(pid, 30)) != 0]
+        lines = finish(report, pair.configs[0], folder, child)
+        judge_archive(report, folder, lines, child)
+    except TimeoutError as error:
+        report.trouble.append(str(error))
+    finally:
+        for pid in pair.pids:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGCONT)
+                kill(pid)
+
+
+def failover(by: str, seed: int, rounds: int, where: dict[str, str] | None = None) -> Report:
+    """`where`: a real server; without it, one that stands in."""
+    report, began = Report(seed), time.monotonic()
+    faults = ("internal_error:probability=0.03", "reset:probability=0.02")
+    with (
+        tempfile.TemporaryDirectory() as name,
+        simulated_in_child(events=1500, rate=40.0, days=2, seed=seed, faults=faults) as child,
+        lease_server() as server,
+    ):
         folder = Path(name)
-        upstream, base_url = simulator(1500, 40.0, seed, ("internal_error:probability=0.03", "reset:probability=0.02"))
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.lease_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert server.stdout is not None
         (folder / "token").write_text(TOKEN)
-        stand_in = {"server": server.stdout.readline().strip(), "token_file": f"{folder}/token"}
-        lease = {"lease": {"name": "audit", "duration": f"{LEASE_S}s", **(where or stand_in)}} if by == "lease" else {}
-        configs = [configuration(folder, n, base_url, json.dumps(lease)) for n in range(2)]
-        pair = Pair(folder, configs)
-        try:
-            for number in range(rounds):
-                problem = round_of(pair, number % 3 == 2, by == "lease", chance, waits)
-                report.kills += 1
-                if problem is not None:
-                    report.trouble.append(problem)
-            before = truth(base_url)
-            for pid in pair.pids:
-                os.kill(pid, signal.SIGTERM)
-            report.trouble += [f"a daemon ended with {s}" for pid in pair.pids if (s := wait(pid, 30)) != 0]
-            last = spawn(configs[0], once=True)
-            if (status := wait(last, 60)) != 0:
-                report.trouble.append(f"the last run ended with {status}")
-            compare(report, before, truth(base_url), lines(folder))
-            twice_or_missing(folder, report)
-        except TimeoutError as error:
-            report.trouble.append(str(error))
-        finally:
-            for process in (upstream, server):
-                process.kill()
-                process.wait()
-            for pid in pair.pids:
-                try:
-                    os.kill(pid, signal.SIGCONT)
-                    kill(pid)
-                except (ProcessLookupError, ChildProcessError):
-                    continue
-        if not report.good:
+        stand_in = {"server": server, "token_file": str(folder / "token")}
+        standby = {"lease": {"name": "audit", "duration": f"{LEASE_S}s", **(where or stand_in)}} if by == "lease" else {}
+        pair = Pair(folder, [configuration(folder, n, child, standby) for n in range(2)])
+        story(report, folder, child, pair, by, rounds)
+        if report.trouble:
             report.trouble += [path.read_text()[-1500:] for path in folder.glob("*/daemon.log")]
     report.seconds = round(time.monotonic() - began, 1)
-    return report, waits
+    return report
 
 
 def main() -> None:
@@ -206,9 +184,9 @@ def main() -> None:
         "--server", type=json.loads, help="a real one: server, namespace, token_file and ca_file, as JSON"
     )
     given = parser.parse_args()
-    report, waits = failover(given.by, given.seed, given.rounds, given.server)
-    sys.stdout.write(json.dumps({**msgspec.to_builtins(report), "good": report.good, "waits": waits}, indent=1) + "\n")
-    sys.exit(0 if report.good else 1)
+    report = failover(given.by, given.seed, given.rounds, given.server)
+    sys.stdout.write(json.dumps(asdict(report), indent=1) + "\n")
+    sys.exit(1 if report.trouble else 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the tests against real servers share: fetched once into `.cache`, run as children that end with their test."""
 
 import contextlib
+import fcntl
 import hashlib
 import shutil
 import socket
@@ -14,14 +15,17 @@ FETCH_S = 900
 
 
 def cached(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
-    """A folder that `make` has filled; made again when the recipe changes or it was left half-way."""
+    """A folder that `make` has filled; made again when the recipe changes or it was left half-way. Who comes second waits."""
     folder = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     done = folder / ".complete"
-    if not done.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        make(folder)
-        done.touch()
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
     return folder
 
 
@@ -35,19 +39,19 @@ def fetch(
     return done.stdout
 
 
-def maven_jars(name: str, artifact: str) -> str:
-    """The class path of an artifact (`group:name:version`) and all that it needs."""
-    group, part, version = artifact.split(":")
+def maven_jars(name: str, *artifacts: str) -> str:
+    """The class path of artifacts (`group:name:version`) and all that they need when they run."""
+    dependency = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
     pom = (
         '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
-        "<groupId>local</groupId><artifactId>jars</artifactId><version>1</version><dependencies><dependency>"
-        f"<groupId>{group}</groupId><artifactId>{part}</artifactId><version>{version}</version>"
-        "</dependency></dependencies></project>"
+        "<groupId>local</groupId><artifactId>jars</artifactId><version>1</version><dependencies>"
+        f"{''.join(dependency.format(*artifact.split(':')) for artifact in artifacts)}</dependencies></project>"
     )
 
     def make(folder: Path) -> None:
         (folder / "pom.xml").write_text(pom)
-        fetch(["mvn", "-q", "-B", "-C", "dependency:copy-dependencies", f"-DoutputDirectory={folder / 'jars'}"], folder)
+        copy = ["mvn", "-q", "-B", "-C", "dependency:copy-dependencies", "-DincludeScope=runtime"]
+        fetch([*copy, f"-DoutputDirectory={folder / 'jars'}"], folder)
 
     return f"{cached(name, pom, make) / 'jars'}/*"
 

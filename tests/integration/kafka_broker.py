@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -26,17 +25,9 @@ from confluent_kafka.admin import (
 )
 
 from tests.certificates import Authority
+from tests.integration.child import maven_jars
 
-VERSION = "4.4.0"
-CACHE = Path(__file__).parents[2] / ".cache" / "kafka" / VERSION
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>broker</artifactId><version>1</version>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
-"""
+ARTIFACTS = ("org.apache.kafka:kafka_2.13:4.4.0", "org.slf4j:slf4j-nop:1.7.36")
 USER, PASSWORD = "streamer", "the-password"
 UP_S = 60
 LOGIN = {"mechanism": "SCRAM-SHA-256", "username": USER, "password": PASSWORD}
@@ -44,27 +35,6 @@ MODULES = "org.apache.kafka.common.security"
 SPAWNER = ThreadPoolExecutor(1)
 """The kernel ends a child with the thread that made it, so that thread must live as long as this process."""
 JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-
-
-def jars() -> str:
-    """The broker's class path; downloaded once."""
-    folder = CACHE / "jars"
-    if not (CACHE / "complete").exists():
-        shutil.rmtree(CACHE, ignore_errors=True)
-        CACHE.mkdir(parents=True)
-        (CACHE / "pom.xml").write_text(POM)
-        command = ["mvn", "-q", "-B", "-C", "dependency:copy-dependencies", "-DincludeScope=runtime"]
-        done = subprocess.run(
-            [*command, f"-DoutputDirectory={folder}"],
-            cwd=CACHE,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, f"Kafka {VERSION} could not be fetched:\n{done.stdout[-2000:]}"
-        (CACHE / "complete").touch()
-    return f"{folder}/*"
 
 
 def free_ports(count: int) -> list[int]:
@@ -156,7 +126,7 @@ class Kafka:
         }
 
     def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = ["setpriv", "--pdeathsig", "KILL", "java", *JAVA, "-cp", jars(), *arguments]
+        command = ["setpriv", "--pdeathsig", "KILL", "java", *JAVA, "-cp", maven_jars("kafka", *ARTIFACTS), *arguments]
         with open(self.folder / "broker.log", "ab") as log:
             return SPAWNER.submit(
                 subprocess.Popen, command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -44,7 +44,7 @@ def configured(place: Place, hook: Hook) -> None:
 
 def watched(place: Place, hook: Hook, minutes: float) -> list[Sample]:
     samples: list[Sample] = []
-    with running(place) as daemon:
+    with running(place, fresh=True) as daemon:
         began = time.monotonic()
         while (now := time.monotonic() - began) < minutes * 60:
             assert daemon.process.poll() is None, f"the daemon ended; see {place.folder / 'daemon.log'}"
