@@ -166,7 +166,9 @@ def failover(by: str, seed: int, rounds: int, where: dict[str, str] | None = Non
         folder = Path(name)
         (folder / "token").write_text(TOKEN)
         stand_in = {"server": server, "token_file": str(folder / "token")}
-        standby = {"lease": {"name": "audit", "duration": f"{LEASE_S}s", **(where or stand_in)}} if by == "lease" else {}
+        standby = (
+            {"lease": {"name": "audit", "duration": f"{LEASE_S}s", **(where or stand_in)}} if by == "lease" else {}
+        )
         pair = Pair(folder, [configuration(folder, n, child, standby) for n in range(2)])
         story(report, folder, child, pair, by, rounds)
         if report.trouble:
