@@ -38,8 +38,6 @@ QUIET_S = 240.0
 LIVE_S = 20.0
 """What a fair life gets to become live in."""
 CALM_EVENTS = 150
-DISK_FULL_EXITS = (1, 78)
-"""How it ends when it is started on a full disk; a supervisor starts it again."""
 
 
 @dataclass
@@ -50,8 +48,6 @@ class Report:
     """Named points at which it died by its own hand."""
     stops: int = 0
     """SIGTERM, each answered with exit 0 in time."""
-    refused_starts: int = 0
-    """It did not start on a full disk."""
     productive: int = 0
     """Lives in which the file got something."""
     rounds: int = 0
@@ -127,8 +123,6 @@ class Chaos:
                 report.points[where] = report.points.get(where, 0) + 1
         elif status in self._deadly(life):
             report.kills += 1  # told to read or to stop before it listened to signals, which ends any process
-        elif status in DISK_FULL_EXITS and self._full:
-            report.refused_starts += 1
         elif not (status == 0 and life.ending == "stop"):
             report.trouble.append(f"life {life.number} ended with {status}: {self.log_tail()}")
 
