@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def test_every_page_is_there(site: dict[str, str]) -> None:
     start = site["index.html"]
     left_out = [name for name in names.values() if name != "index.html" and f'href="{name}"' not in start]
     assert left_out == [], "add them to nav in mkdocs.yml"
+    listed = Counter(re.findall(r"^ +- (?:.+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    assert len(listed) > 20
+    assert [name for name, times in listed.items() if times > 1] == []
 
 
 @pytest.mark.timeout(400)
@@ -47,8 +51,10 @@ def test_nothing_comes_from_elsewhere(site: dict[str, str]) -> None:
 
 @pytest.mark.timeout(400)
 def test_lists_and_blocks_are_rendered(site: dict[str, str]) -> None:
-    """Goal: a page looks on the site as it does on a forge, whose Markdown takes more; method: no list within a paragraph, no fence in the text."""
+    """Goal: a page looks on the site as it does on a forge, whose Markdown takes more; method: no list within a paragraph, no fence in the text,
+    none that ends the list that it stands in."""
     swallowed = re.compile(r"<p>(?:(?!</p>|<div)[\s\S])*?\n(?:[-*]|\d+\.) ")
     assert [(name, found[0][-120:]) for name, html in site.items() if (found := swallowed.search(html))] == []
     outside = {name: re.sub(r"<pre[\s\S]*?</pre>", "", html) for name, html in site.items()}
     assert [name for name, html in outside.items() if "```" in html] == []
+    assert [p.name for p in PAGES if re.search(r"^(?:    )* {1,3}```", p.read_text("utf-8"), re.MULTILINE)] == []
