@@ -3,13 +3,13 @@
 The extension keys, their lengths and the escapes are those of the CEF Implementation Standard 25.1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from streamer.catalog import SEVERITY_NUMBERS, lookup
 from streamer.formats.line import sentence
-from streamer.formats.subject import MAX_CACHED, REPLACED_CONTROLS, Subject, ip_version, milliseconds, payload
-from streamer.model import Actor, Record, Severity
+from streamer.formats.subject import MAX_CACHED, REPLACED_CONTROLS, Subject, ip_version, milliseconds, of_actor, payload
+from streamer.model import Actor, Outcome, Record, Severity
 
 _IN_HEADER = {**REPLACED_CONTROLS, ord("\t"): " ", ord("\n"): " ", ord("\r"): " ", ord("\\"): "\\\\", ord("|"): "\\|"}
 _IN_VALUE = {
@@ -37,20 +37,17 @@ class CefFormat:
         subject = Subject(record)
         envelope = subject.envelope
         header = _header if len(envelope.type) <= MAX_CACHED else _header.__wrapped__
-        pairs = [
-            f"{header(envelope.type, envelope.severity)}rt={milliseconds(envelope.time)}",
-            f"outcome={envelope.outcome}",
-        ]
-        code, message = subject.error
-        _put(pairs, "act", envelope.type, _MAX_SHORT)
-        _put(pairs, "cat", envelope.family)
-        _put(pairs, "reason", message or code)
+        begin, kind = header(envelope.type, envelope.severity, envelope.outcome, envelope.family)
+        pairs = [f"{begin}rt={milliseconds(envelope.time)}", kind]
+        if envelope.outcome == "failure":
+            code, message = subject.error
+            _put(pairs, "reason", message or code)
         _put(pairs, "dvchost", envelope.source, _MAX_HOST)
         _put(pairs, "deviceExternalId", self._organizations.get(envelope.source), _MAX_EXTERNAL_DEVICE)
         _put(pairs, "msg", sentence(subject))
         _put_ids(pairs, subject)
         if envelope.actor is not None:
-            _put_source(pairs, envelope.actor)
+            pairs += _source(envelope.actor)
         _put_targets(pairs, subject)
         # Last, so that a receiver that cuts long lines cuts here.
         if (body := payload(envelope)) is not None:
@@ -59,10 +56,14 @@ class CefFormat:
 
 
 @lru_cache(maxsize=1024)
-def _header(type: str, severity: Severity) -> str:
+def _header(type: str, severity: Severity, outcome: Outcome, family: str) -> tuple[str, str]:
+    """What goes before the time, and what follows it: both are the same for every event of the type."""
     class_id = type[:_MAX_CLASS_ID].translate(_IN_HEADER)
     name = lookup(type).title[:_MAX_NAME].translate(_IN_HEADER)
-    return f"CEF:0|OpenAI|Audit Logs|v1|{class_id}|{name}|{SEVERITY_NUMBERS[severity].cef}|"
+    pairs = [f"outcome={outcome}"]
+    _put(pairs, "act", type, _MAX_SHORT)
+    _put(pairs, "cat", family)
+    return f"CEF:0|OpenAI|Audit Logs|v1|{class_id}|{name}|{SEVERITY_NUMBERS[severity].cef}|", " ".join(pairs)
 
 
 def _put_ids(pairs: list[str], subject: Subject) -> None:
@@ -79,7 +80,9 @@ def _put_ids(pairs: list[str], subject: Subject) -> None:
         _put_custom(pairs, "flexString1", "rules", ",".join(envelope.rules), _MAX_TEXT)
 
 
-def _put_source(pairs: list[str], actor: Actor) -> None:
+@of_actor
+def _source(actor: Actor) -> Sequence[str]:
+    pairs: list[str] = []
     _put(pairs, "suser", actor.email or actor.name)
     _put(pairs, "sourceServiceName" if actor.type == "service_account" else "suid", actor.id)
     _put(pairs, "requestClientApplication", actor.user_agent)
@@ -94,6 +97,7 @@ def _put_source(pairs: list[str], actor: Actor) -> None:
     _put_custom(pairs, "cs3", "ja3", actor.ja3)
     if actor.geo is not None:
         _put_custom(pairs, "cs4", "country", actor.geo.country)
+    return pairs
 
 
 def _put_targets(pairs: list[str], subject: Subject) -> None:

@@ -5,15 +5,14 @@
 which an index template maps as `flattened` (its keys are upstream's, without end, and may hold dots).
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import msgspec
 import orjson
 
 from streamer.catalog import SEVERITY_NUMBERS
 from streamer.formats.line import sentence
-from streamer.formats.subject import Subject, ip_version, one_line, original, payload
+from streamer.formats.subject import Subject, encode_json, ip_version, of_actor, one_line, original, payload
 from streamer.model import Actor, Geo, Record, Target
 
 Document = dict[str, Any]
@@ -43,22 +42,19 @@ class EcsFormat:
         }
         if organization := self._organizations.get(envelope.source):
             document["organization"] = {"id": organization}
-        people: list[str | None] = []
-        if envelope.actor is not None:
-            _add_source(document, envelope.actor)
-        user = _user(envelope.actor, people)
-        _add_target(user, document, subject, people)
-        if user:
-            document["user"] = user
-        if related := [text for text in dict.fromkeys(people) if text]:
-            document.setdefault("related", {})["user"] = related
+        acting = _acting(envelope.actor) if envelope.actor is not None else _NOBODY
+        document |= acting.parts
+        if subject.user is not None or subject.group is not None:
+            _add_target(document, acting, subject)
+        else:
+            document |= acting.alone
         if envelope.tags:
             document["tags"] = envelope.tags
         if envelope.labels:
             document["labels"] = {name.replace(".", "_"): text for name, text in envelope.labels.items() if name}
         if envelope.rules:
             document["rule"] = {"name": envelope.rules[0]}
-        document["openai"] = {"audit": _own(subject)}
+        document["openai"] = {"audit": _own(subject, acting)}
         return one_line(orjson.dumps(document, option=orjson.OPT_UTC_Z))
 
 
@@ -91,21 +87,64 @@ def _event(subject: Subject) -> Document:
     return event
 
 
-def _add_source(document: Document, actor: Actor) -> None:
+class _Acting(NamedTuple):
+    """What an event says of its actor."""
+
+    parts: Mapping[str, Any]
+    """Of the document: where from. Among them `related` where there is an address."""
+    alone: Mapping[str, Any]
+    """Of the document, where nobody else was acted on: `user` and `related`."""
+    user: Document
+    people: Sequence[str]
+    """Ids, e-mail addresses and names."""
+    ip: Sequence[str]
+    said: Any
+    """`openai.audit.actor`"""
+
+
+@of_actor
+def _acting(actor: Actor) -> _Acting:
+    parts: Document = {}
+    ip = [actor.ip] if actor.ip and ip_version(actor.ip) is not None else []
+    if ip:
+        parts["related"] = _written({"ip": ip})
+    if source := _source(actor, ip):
+        parts["source"] = _written(source)
+    if actor.user_agent:
+        parts["user_agent"] = _written({"original": actor.user_agent})
+    if actor.ja3:
+        parts["tls"] = _written({"client": {"ja3": actor.ja3}})
+    user = _user(actor)
+    people = [text for text in (actor.id, actor.email, actor.name) if text]
+    alone: Document = {}
+    if user:
+        alone["user"] = _written(user)
+    if people:
+        alone["related"] = _written(_related(ip, people))
+    return _Acting(parts, alone, user, people, ip, _written(_said(actor)))
+
+
+def _written(part: Document) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(part))
+
+
+_NOBODY = _Acting({}, {}, {}, (), (), None)
+
+
+def _related(ip: Sequence[str], people: Iterable[str]) -> Document:
+    related: Document = {"ip": ip} if ip else {}
+    return related | {"user": list(dict.fromkeys(people))}
+
+
+def _source(actor: Actor, ip: Sequence[str]) -> Document:
     source: Document = {}
     if actor.ip:
         source["address"] = actor.ip
-        if ip_version(actor.ip) is not None:
-            source["ip"] = actor.ip
-            document["related"] = {"ip": [actor.ip]}
+    if ip:
+        source["ip"] = actor.ip
     if actor.geo is not None:
         _add_geography(source, actor.geo)
-    if source:
-        document["source"] = source
-    if actor.user_agent:
-        document["user_agent"] = {"original": actor.user_agent}
-    if actor.ja3:
-        document["tls"] = {"client": {"ja3": actor.ja3}}
+    return source
 
 
 def _add_geography(source: Document, geo: Geo) -> None:
@@ -126,9 +165,7 @@ def _add_geography(source: Document, geo: Geo) -> None:
             source["as"]["organization"] = {"name": geo.as_name}
 
 
-def _user(actor: Actor | None, people: list[str | None]) -> Document:
-    if actor is None:
-        return {}
+def _user(actor: Actor) -> Document:
     user: Document = {}
     if actor.id:
         user["id"] = actor.id
@@ -138,28 +175,40 @@ def _user(actor: Actor | None, people: list[str | None]) -> Document:
         user["name"] = login
     if actor.name:
         user["full_name"] = actor.name
-    people += (actor.id, actor.email, actor.name)
     return user
 
 
-def _add_target(user: Document, document: Document, subject: Subject, people: list[str | None]) -> None:
+def _said(actor: Actor) -> Document:
+    # Elastic's `type` is how somebody came in; who they are is ours.
+    said: Document = {"type": actor.via, "kind": actor.type}
+    if actor.api_key_id:
+        said["api_key"] = {"id": actor.api_key_id}
+    if actor.ja4:
+        said["session"] = {"ja4": actor.ja4}
+    return said
+
+
+def _add_target(document: Document, acting: _Acting, subject: Subject) -> None:
     """The user and the group that were acted on, and the role that was given."""
+    user, people = acting.user, acting.people
     group = _identified(subject.group) if subject.group is not None else None
     if group:
         document["group"] = group
-    if subject.user is None:
-        return
-    target = _identified(subject.user)
-    name = target.get("name", "")
-    if "@" in name:
-        target["email"] = name
-    people += (target.get("id"), name)
-    if group:
-        target["group"] = group
-    if (role := subject.role_name) and subject.ocsf.activity_name in _GIVING:
-        target["roles"] = [role]
-    if target:
-        user["target"] = target
+    if subject.user is not None:
+        target = _identified(subject.user)
+        people = [*people, *target.values()]
+        if "@" in (name := target.get("name", "")):
+            target["email"] = name
+        if group:
+            target["group"] = group
+        if (role := subject.role_name) and subject.ocsf.activity_name in _GIVING:
+            target["roles"] = [role]
+        if target:
+            user = user | {"target": target}
+    if user:
+        document["user"] = user
+    if people:
+        document["related"] = _related(acting.ip, people)
 
 
 def _identified(target: Target) -> Document:
@@ -171,7 +220,7 @@ def _identified(target: Target) -> Document:
     return found
 
 
-def _own(subject: Subject) -> Document:
+def _own(subject: Subject, acting: _Acting) -> Document:
     envelope = subject.envelope
     own: Document = {
         "type": envelope.type,
@@ -184,18 +233,12 @@ def _own(subject: Subject) -> Document:
     }
     if envelope.rules:
         own["rules"] = envelope.rules
-    if (actor := envelope.actor) is not None:
-        # Elastic's `type` is how somebody came in; who they are is ours.
-        said: Document = {"type": actor.via, "kind": actor.type}
-        own["actor"] = said
-        if actor.api_key_id:
-            said["api_key"] = {"id": actor.api_key_id}
-        if actor.ja4:
-            said["session"] = {"ja4": actor.ja4}
+    if acting.said is not None:
+        own["actor"] = acting.said
     if (project := envelope.project) is not None:
         own["project"] = {"id": project.id, "name": project.name}
     if envelope.targets:
-        own["targets"] = msgspec.to_builtins(envelope.targets)
+        own["targets"] = orjson.Fragment(encode_json(envelope.targets))
     if (body := payload(envelope)) is not None:
         held = orjson.Fragment(body)
         own["details"] = held if body[:1] == b"{" else {"value": held}

@@ -3,11 +3,11 @@
 The format has no escape: what would end a value or a line becomes a space.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from streamer.catalog import SEVERITY_NUMBERS
 from streamer.formats.line import sentence
-from streamer.formats.subject import REPLACED_CONTROLS, Subject, ip_version, milliseconds, payload
+from streamer.formats.subject import REPLACED_CONTROLS, Subject, ip_version, milliseconds, of_actor, payload
 from streamer.model import Actor, Record
 
 _IN_VALUE = {**REPLACED_CONTROLS, ord("\t"): " ", ord("\n"): " ", ord("\r"): " "}
@@ -33,10 +33,11 @@ class LeefFormat:
             f"sev={SEVERITY_NUMBERS[envelope.severity].leef}",
             f"outcome={envelope.outcome}",
         ]
-        code, message = subject.error
         _put(pairs, "cat", envelope.family)
         _put(pairs, "eventId", envelope.id, len(envelope.id))
-        _put(pairs, "reason", message or code)
+        if envelope.outcome == "failure":
+            code, message = subject.error
+            _put(pairs, "reason", message or code)
         _put(pairs, "source", envelope.source)
         _put(pairs, "organizationId", self._organizations.get(envelope.source))
         _put(pairs, "msg", sentence(subject))
@@ -46,7 +47,7 @@ class LeefFormat:
             _put(pairs, "projectId", envelope.project.id)
             _put(pairs, "projectName", envelope.project.name)
         if envelope.actor is not None:
-            _put_source(pairs, envelope.actor)
+            pairs += _source(envelope.actor)
         _put_targets(pairs, subject)
         # Last, so that a receiver that cuts long lines cuts here.
         if (body := payload(envelope)) is not None:
@@ -58,7 +59,9 @@ def _header(type: str) -> str:
     return f"LEEF:2.0|OpenAI|Audit Logs|v1|{_shown(type[:_MAX_EVENT_ID], _IN_HEADER)}|x09|"
 
 
-def _put_source(pairs: list[str], actor: Actor) -> None:
+@of_actor
+def _source(actor: Actor) -> Sequence[str]:
+    pairs: list[str] = []
     _put(pairs, "src" if ip_version(actor.ip) else "srcName", actor.ip)
     _put(pairs, "usrName", actor.email or actor.name or actor.id, _MAX_NAME)
     _put(pairs, "accountName", actor.id, _MAX_NAME)
@@ -69,6 +72,7 @@ def _put_source(pairs: list[str], actor: Actor) -> None:
     _put(pairs, "ja4", actor.ja4)
     if actor.geo is not None:
         _put(pairs, "country", actor.geo.country)
+    return pairs
 
 
 def _put_targets(pairs: list[str], subject: Subject) -> None:

@@ -6,9 +6,9 @@ is shown as its number, and every text is bounded. The caller decides how spans 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 from streamer.formats.subject import Subject
@@ -115,16 +115,26 @@ def _number(character: str) -> str:
 # --- the sentence ------------------------------------------------------------------------------------------------------
 
 
-Segments = tuple[tuple[bool, tuple[tuple[str, str], ...]], ...]
-"""Whether it is left out where its braces find nothing; its words, each with the name in the braces that follow them, or ''."""
+_Find = Callable[[Subject], str]
+"""What to call a thing of the record; '' where it is not there."""
+
+Piece = tuple[Span | None, _Find | None, Span]
+"""Words; the thing that stands in the braces behind them; what stands there where it is not found."""
+Segments = tuple[tuple[bool, tuple[Piece, ...]], ...]
+"""Whether it is left out where its braces find nothing; its pieces."""
 
 
 @lru_cache(maxsize=512)
 def _segments(phrase: str) -> Segments:
     return tuple(
-        (bool(inside), tuple(piece for piece in _BRACES.findall(inside or outside) if any(piece)))
+        (bool(inside), tuple(_piece(*piece) for piece in _BRACES.findall(inside or outside) if any(piece)))
         for inside, outside in _OPTIONAL.findall(f" {phrase}")
     )
+
+
+def _piece(words: str, name: str) -> Piece:
+    find = (_FINDERS.get(name) or partial(_first_of, name)) if name else None
+    return (words, "text") if words else None, find, (_UNNAMED.get(name, f"a {name} that is not named"), "thing")
 
 
 def _sentence(subject: Subject) -> list[Span]:
@@ -134,28 +144,31 @@ def _sentence(subject: Subject) -> list[Span]:
         spans.append((f" ({visible(role)})", "text"))
     for optional, pieces in _segments(subject.row.phrase):
         part: list[Span] = []
-        for words, name in pieces:
-            if words:
-                part.append((words, "text"))
-            if name:
-                called = _called(subject, name)
-                if not called and optional:
+        for words, find, unnamed in pieces:
+            if words is not None:
+                part.append(words)
+            if find is not None:
+                if called := find(subject):
+                    part.append((called, "thing"))
+                elif optional:
                     break
-                part.append((called or _UNNAMED.get(name, f"a {name} that is not named"), "thing"))
+                else:
+                    part.append(unnamed)
         else:
             spans += part
-    project = envelope.project
-    # Said once: not again where it is what was acted on.
-    if (
-        project is not None
-        and (title := project.name or project.id)
-        and project.id not in [target.id for target in envelope.targets]
-    ):
-        spans.append((" in project ", "text"))
-        spans.append((visible(title), "thing"))
+    if (project := envelope.project) is not None and (title := project.name or project.id):
+        # Said once: not again where it is what was acted on.
+        for target in envelope.targets:
+            if target.id == project.id:
+                break
+        else:
+            spans += (_IN_PROJECT, (visible(title), "thing"))
     if NEW_COUNTRY_TAG in envelope.tags:
         spans.append((", from a new country", "text"))
     return spans
+
+
+_IN_PROJECT: Span = (" in project ", "text")
 
 
 def _who(actor: Actor | None) -> str:
@@ -168,35 +181,42 @@ def _who(actor: Actor | None) -> str:
     return "Somebody"
 
 
-def _called(subject: Subject, name: str) -> str:
-    """What to call the thing that a phrase has in braces; '' where it is not there."""
-    match name:
-        case "target":
-            return _all_called(subject)
-        case "principal":
-            if subject.user is None and subject.group is not None:
-                return f"the group {_name(subject, subject.group)}"
-            return _name(subject, subject.user or subject.principal)
-        case "role":
-            return visible(subject.role_name or "")
-        case "resource":
-            return _with_kind(subject)
-        case "error":
-            return visible(": ".join(filter(None, subject.error)))
-        case "type":
-            return visible(subject.envelope.type)
-    return _name(subject, next((target for target in subject.envelope.targets if target.type == name), None))
+def _principal(subject: Subject) -> str:
+    if subject.user is None and subject.group is not None:
+        return f"the group {_name(subject, subject.group)}"
+    return _name(subject, subject.user or subject.principal)
+
+
+def _role(subject: Subject) -> str:
+    return visible(subject.role_name or "")
+
+
+def _error(subject: Subject) -> str:
+    return visible(": ".join(filter(None, subject.error)))
+
+
+def _type(subject: Subject) -> str:
+    return visible(subject.envelope.type)
+
+
+def _first_of(kind: str, subject: Subject) -> str:
+    for target in subject.envelope.targets:
+        if target.type == kind:
+            return _name(subject, target)
+    return ""
 
 
 def _name(subject: Subject, target: Target | None) -> str:
     if target is None:
         return ""
-    if target.name is None and target.type == "project" and (project := subject.envelope.project) is not None:
-        return visible((project.name if project.id == target.id else None) or target.id or "")
-    return visible(target.name or target.id or "")
+    name = target.name
+    if name is None and target.type == "project":
+        project = subject.envelope.project
+        name = project.name if project is not None and project.id == target.id else None
+    return visible(name or target.id or "")
 
 
-def _with_kind(subject: Subject) -> str:
+def _resource(subject: Subject) -> str:
     target = subject.resource
     return f"{visible(target.type.replace('_', ' '))} {_name(subject, target)}" if target is not None else ""
 
@@ -209,6 +229,17 @@ def _all_called(subject: Subject) -> str:
     if len(targets) > MAX_TARGETS:
         names.append(f"{len(targets) - MAX_TARGETS} more")
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+_FINDERS: Mapping[str, _Find] = {
+    "error": _error,
+    "principal": _principal,
+    "resource": _resource,
+    "role": _role,
+    "target": _all_called,
+    "type": _type,
+}
+"""Other names are kinds of targets."""
 
 
 def _where(subject: Subject) -> str:

@@ -8,15 +8,23 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 import orjson
 
 from streamer.catalog import OCSF_OTHER, OCSF_STATUS, SEVERITY_NUMBERS, Ocsf
 from streamer.config import OcsfVersion
 from streamer.formats.line import sentence
-from streamer.formats.subject import Subject, ip_version, milliseconds, one_line, original, payload
+from streamer.formats.subject import (
+    Subject,
+    encode_json,
+    ip_version,
+    milliseconds,
+    of_actor,
+    one_line,
+    original,
+    payload,
+)
 from streamer.model import Actor, Envelope, Geo, Outcome, Record, Severity, Target
 
 Part = dict[str, Any]
@@ -59,11 +67,11 @@ class OcsfFormat:
             event["status_code"] = code
         if reason:
             event["status_detail"] = reason
-        if envelope.actor is not None:
-            _add_actor(event, envelope.actor)
+        acting = _acting(envelope.actor) if envelope.actor is not None else _NOBODY
+        event |= acting.parts
         if kind.class_uid == _AUTHENTICATION and "user" not in event:
             # Who logs in is who acts, unless upstream names another (whose sessions were revoked).
-            event["user"] = event["actor"]["user"] if "actor" in event else _nobody()
+            event["user"] = acting.user or _NAMELESS
         event["unmapped"] = _unmapped(subject, kind)
         if (text := original(envelope)) is not None:
             event["raw_data"] = text
@@ -120,14 +128,25 @@ def _own_word(text: str) -> str:
 # --- who and where from ------------------------------------------------------------------------------------------------
 
 
-def _add_actor(event: Part, actor: Actor) -> None:
+class _Acting(NamedTuple):
+    """What an event says of its actor."""
+
+    parts: Mapping[str, orjson.Fragment]
+    """To put into the event."""
+    user: orjson.Fragment | None
+
+
+@of_actor
+def _acting(actor: Actor) -> _Acting:
+    parts: dict[str, orjson.Fragment] = {}
     observables: list[Part] = []
     if endpoint := _endpoint(actor):
-        event["src_endpoint"] = endpoint
+        parts["src_endpoint"] = _written(endpoint)
         if "ip" in endpoint:
             observables.append({"name": "src_endpoint.ip", "type_id": 2, "type": "IP Address", "value": endpoint["ip"]})
-    if (user := _actor_user(actor)) is not None:
-        event["actor"] = {"user": user}
+    user = _actor_user(actor)
+    if user is not None:
+        parts["actor"] = _written({"user": user})
         if "email_addr" in user:
             observables.append(
                 {
@@ -138,9 +157,18 @@ def _add_actor(event: Part, actor: Actor) -> None:
                 }
             )
     if actor.user_agent:
-        event["http_request"] = {"user_agent": actor.user_agent}
+        parts["http_request"] = _written({"user_agent": actor.user_agent})
     if observables:
-        event["observables"] = observables
+        parts["observables"] = _written(observables)
+    return _Acting(parts, _written(user) if user is not None else None)
+
+
+def _written(part: Any) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(part))
+
+
+_NOBODY = _Acting({}, None)
+_NAMELESS = _written({"name": _UNKNOWN, "type_id": 0, "type": _UNKNOWN})
 
 
 def _actor_user(actor: Actor) -> Part | None:
@@ -307,10 +335,6 @@ _CLASSES_1_9: Mapping[int, Callable[[Subject], Part]] = {
 }
 
 
-def _nobody() -> Part:
-    return {"name": _UNKNOWN, "type_id": 0, "type": _UNKNOWN}
-
-
 def _target_user(subject: Subject) -> Part:
     target = subject.user or subject.principal
     kind = subject.user.type if subject.user is not None else subject.row.noun
@@ -368,7 +392,7 @@ def _unmapped(subject: Subject, kind: Ocsf) -> Part:
     if envelope.rules:
         unmapped["rules"] = envelope.rules
     if len(envelope.targets) > 1:
-        unmapped["targets"] = msgspec.to_builtins(envelope.targets)
+        unmapped["targets"] = orjson.Fragment(encode_json(envelope.targets))
     if kind.class_uid != _ENTITY_MANAGEMENT and (body := payload(envelope)) is not None:
         unmapped["details"] = orjson.Fragment(body)
     return unmapped

@@ -2,14 +2,15 @@
 
 import hashlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import msgspec
 
 from streamer.catalog import Condition, EventType, Ocsf, lookup
-from streamer.model import EPOCH, Envelope, Record, Target
+from streamer.model import EPOCH, Actor, Envelope, Record, Target
 
 PEOPLE = frozenset({"service_account", "user", "workload_identity_principal"})
 """Kinds of targets that schemas have as a user."""
@@ -17,7 +18,15 @@ PEOPLE = frozenset({"service_account", "user", "workload_identity_principal"})
 MAX_CACHED = 256
 """Characters of a type that a format may remember something for; decoding cuts none that is shorter."""
 
+MAX_ACTORS = 1024
+MAX_ACTOR_BYTES = 2048
+"""Larger ones are made anew each time; so what is remembered stays within a few MiB."""
+
+Made = TypeVar("Made")
+
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+encode_json = msgspec.json.Encoder().encode
+_decode_actor = msgspec.json.Decoder(Actor).decode
 _decode_any = msgspec.json.Decoder().decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NULL = b"null"
@@ -86,14 +95,16 @@ class Subject:
     @property
     def ocsf(self) -> Ocsf:
         """Its class and activity, which the payload may move."""
-        return self._moved(self.row.ocsf_when) or self.row.ocsf
+        row = self.row
+        return (row.ocsf_when and self._moved(row.ocsf_when)) or row.ocsf
 
     @property
     def ocsf_1_9(self) -> Ocsf:
-        return self._moved(self.row.ocsf_1_9_when) or self.row.ocsf_1_9
+        row = self.row
+        return (row.ocsf_1_9_when and self._moved(row.ocsf_1_9_when)) or row.ocsf_1_9
 
     def _moved(self, when: Mapping[Condition, Ocsf]) -> Ocsf | None:
-        return next((variant for condition, variant in when.items() if self.holds(condition)), None) if when else None
+        return next((variant for condition, variant in when.items() if self.holds(condition)), None)
 
     def holds(self, condition: Condition) -> bool:
         match condition:
@@ -166,7 +177,19 @@ def ip_version(address: str | None) -> int | None:
 
 def milliseconds(time: datetime) -> int:
     """Since 1970, cut off."""
-    return int(time.timestamp()) * 1000 + time.microsecond // 1000
+    since = time - EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+
+
+def of_actor(make: Callable[[Actor], Made]) -> Callable[[Actor], Made]:
+    """`make`, remembered for the actors of late: who acts, and from where, is the same in many events. Nobody may change what it made."""
+    remembered = lru_cache(maxsize=MAX_ACTORS)(lambda said: make(_decode_actor(said)))
+
+    def of(actor: Actor) -> Made:
+        said = encode_json(actor)
+        return remembered(said) if len(said) <= MAX_ACTOR_BYTES else make(actor)
+
+    return of
 
 
 def _object(raw: msgspec.Raw) -> Mapping[str, Any]:
