@@ -68,11 +68,12 @@ def cost_us(enrichers: Sequence[Enricher], rounds: int = 30) -> float:
 def main() -> None:
     networks = Networks({"corp": ["203.0.113.0/24", "2001:db8::/32"], "lab": ["203.0.113.64/26"]})
     looked_up: dict[str, Enricher] = {"directory": directory(), "networks": networks, "geography": geography()}
-    rules = load_rules(None).engine()
+    # Each its own engine: one that has seen the events already would take them for late ones.
+    rules, after_lookups = load_rules(None).engine(), load_rules(None).engine()
     for name, enricher in {**looked_up, "rules": rules}.items():
         print(f"{name:>12}: {cost_us([enricher]):5.1f} us an event")
     print(f"{'without rules':>12}: {cost_us([*looked_up.values()]):5.1f} us an event")
-    print(f"{'all':>12}: {cost_us([*looked_up.values(), rules]):5.1f} us an event")
+    print(f"{'all':>12}: {cost_us([*looked_up.values(), after_lookups]):5.1f} us an event")
 
 
 if __name__ == "__main__":

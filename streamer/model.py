@@ -33,6 +33,12 @@ def from_epoch(seconds: float) -> datetime:
     return datetime.fromtimestamp(min(max(seconds, 0), MAX_EPOCH_SECONDS), UTC)
 
 
+def to_epoch(time: datetime) -> int:
+    """Whole Unix seconds of an aware time. Subtracting costs half of what `timestamp` does."""
+    since = time - EPOCH
+    return since.days * 86_400 + since.seconds
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """What upstream said: its bytes, and the facts that we read out of them."""
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamer.model import Actor, Envelope, Project, Target
+from streamer.model import Actor, Envelope, Project, Target, to_epoch
 from streamer.ports import Sighting
 
 MAX_THINGS = 200_000
@@ -221,10 +221,10 @@ class Directory:
     # --- what is asked -----------------------------------------------------------------------------------------------
 
     def enrich(self, envelope: Envelope, /) -> None:
-        organization = self._of(envelope.source)
+        organization = self._organizations.get(envelope.source) or self._of(envelope.source)
         # An event from the future must not be believed longer than one of now.
         time, observed_at = envelope.time, envelope.observed_at
-        at = int((time if time < observed_at else observed_at).timestamp())
+        at = to_epoch(time if time < observed_at else observed_at)
         if envelope.actor is not None:
             self._name_actor(organization, envelope.actor, envelope.labels, at)
         if envelope.project is not None:

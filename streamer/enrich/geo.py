@@ -15,15 +15,15 @@ Find = Callable[[str], object]
 
 
 class Located(NamedTuple):
-    """What a record says, in two parts: where the address is, and who runs its network."""
+    """What a record says, in the order of `Geo`: where the address is, and who runs its network."""
 
     country: str | None = None
     region: str | None = None
     city: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
     asn: int | None = None
     as_name: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
 
 
 NOWHERE = Located()
@@ -57,9 +57,7 @@ class Geography:
         if found is NOWHERE:
             return
         if actor.geo is None:
-            actor.geo = Geo(
-                found.country, found.region, found.city, found.asn, found.as_name, found.latitude, found.longitude
-            )
+            actor.geo = Geo(*found)
         else:
             _complete(actor.geo, found)
 
@@ -85,10 +83,10 @@ def read_record(record: object) -> Located:
         _text(record, "country", "iso_code"),
         _text(region, "names", "en") or _text(region, "iso_code"),
         _text(record, "city", "names", "en"),
-        latitude if longitude is not None else None,
-        longitude if latitude is not None else None,
         asn if isinstance(asn, int) and not isinstance(asn, bool) and 0 <= asn < 2**32 else None,
         _text(record, "autonomous_system_organization"),
+        latitude if longitude is not None else None,
+        longitude if latitude is not None else None,
     )
     return found if found != NOWHERE else NOWHERE
 

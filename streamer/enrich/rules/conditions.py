@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, assert_never
 from zoneinfo import ZoneInfo
 
-from streamer.enrich.rules.fields import Getter, View, as_text, getter
+from streamer.enrich.rules.fields import WORDS, Getter, View, as_text, getter
 from streamer.enrich.rules.rule import Condition, Group, Hours, Test
 
 Predicate = Callable[[View], bool]
@@ -66,7 +66,8 @@ def _compile_test(test: Test) -> Predicate:
         wanted = test.values[0]
         return lambda view: _is_there(get(view)) is wanted
     if test.operator in ("equals", "in"):
-        return _is_one_of(get, frozenset(as_text(value) for value in test.values))
+        members = frozenset(as_text(value) for value in test.values)
+        return (lambda view: get(view) in members) if test.path in WORDS else _is_one_of(get, members)
     passes = _passes(test)
 
     def check(view: View) -> bool:
@@ -74,7 +75,10 @@ def _compile_test(test: Test) -> Predicate:
         if value is None:
             return False
         if type(value) is list:
-            return any(passes(item) for item in value if item is not None)
+            for item in value:  # noqa: SIM110 - as above
+                if item is not None and passes(item):
+                    return True
+            return False
         return passes(value)
 
     return check

@@ -9,10 +9,10 @@ import msgspec
 
 from streamer.catalog import TYPES
 from streamer.enrich.rules.conditions import Predicate, compile_condition, compile_pattern
-from streamer.enrich.rules.fields import View, text_getter
+from streamer.enrich.rules.fields import View, key_getter, text_getter
 from streamer.enrich.rules.memories import Bursts, Habits, Memory, Novelties
 from streamer.enrich.rules.rule import Count, FirstSeen, Match, Rule, Sequence, UnusualHour
-from streamer.model import SEVERITIES, Envelope, Severity
+from streamer.model import SEVERITIES, Envelope, Severity, to_epoch
 
 M = TypeVar("M", bound=Memory)
 
@@ -60,9 +60,14 @@ class RuleEngine:
             steps = self._find_unknown(kind)
         if not steps:
             return
-        view = View(envelope)
-        matched = [step for step in steps if step[2](view)]
-        if matched:
+        view = View(envelope, to_epoch(envelope.time))
+        matched: list[Step] | None = None
+        for step in steps:  # a comprehension would be one call more
+            if step[2](view):
+                if matched is None:
+                    matched = []
+                matched.append(step)
+        if matched is not None:
             _apply(matched, envelope)
 
     def looks_at(self, event_type: str) -> list[str]:
@@ -116,18 +121,20 @@ class RuleEngine:
             case Count() as count:
                 bursts = self._remembered(rule, Bursts(count))
                 value_of = text_getter(count.distinct) if count.distinct is not None else _id_of
-                self._add(rule, rule.match, partial(_counted, where, _key(count.key), value_of, bursts))
+                self._add(rule, rule.match, partial(_counted, where, key_getter(count.key), value_of, bursts))
             case Sequence() as sequence:
                 bursts = self._remembered(rule, Bursts(sequence))
-                key = _key(sequence.key)
+                key = key_getter(sequence.key)
                 self._add(rule, rule.match, partial(_followed, where, key, bursts))
                 self._add(rule, sequence.first, partial(_noted, _where(sequence.first), key, bursts))
             case FirstSeen() as novelty:
                 known = self._remembered(rule, Novelties(novelty))
-                self._add(rule, rule.match, partial(_new, where, _key(novelty.key), text_getter(novelty.value), known))
+                self._add(
+                    rule, rule.match, partial(_new, where, key_getter(novelty.key), text_getter(novelty.value), known)
+                )
             case UnusualHour() as hour:
                 habits = self._remembered(rule, Habits(hour))
-                self._add(rule, rule.match, partial(_unusual, where, _key(hour.key), habits))
+                self._add(rule, rule.match, partial(_unusual, where, key_getter(hour.key), habits))
 
     def _add(self, rule: Rule, match: Match, matches: Predicate) -> None:
         patterns = tuple(compile_pattern(pattern.casefold()) for pattern in match.types)
@@ -144,12 +151,11 @@ class RuleEngine:
 def _apply(matched: list[Step], envelope: Envelope) -> None:
     """Rules that lower are heard first, so that none takes back what another raises."""
     severity = envelope.severity
-    lowered = [step.rule.severity for step in matched if step.rule.lowers and step.rule.severity is not None]
-    if lowered:
+    if lowered := [step.rule.severity for step in matched if step.rule.lowers and step.rule.severity is not None]:
         severity = min(lowered, key=_RANK.__getitem__)
     for rule, tags, _ in matched:
         envelope.rules.append(rule.name)
-        envelope.tags += [tag for tag in tags if tag not in envelope.tags]
+        envelope.tags += [tag for tag in tags if tag not in envelope.tags] if envelope.tags else tags
         if rule.severity is not None and _RANK[rule.severity] > _RANK[severity]:
             severity = rule.severity
     envelope.severity = severity
@@ -199,26 +205,3 @@ def _unusual(where: Predicate, key_of: _KeyOf, habits: Habits, view: View) -> bo
 
 def _id_of(view: View) -> str | None:
     return view.envelope.id
-
-
-def _key(paths: tuple[str, ...]) -> _KeyOf:
-    """The source and the fields; None where one of them is not there."""
-    fields = tuple(text_getter(path) for path in paths)
-    if len(fields) == 1:
-        return partial(_single_key, fields[0])
-
-    def key_of(view: View) -> tuple[str, ...] | None:
-        found = [str(view.envelope.source)]
-        for text_of in fields:
-            text = text_of(view)
-            if text is None:
-                return None
-            found.append(text)
-        return tuple(found)
-
-    return key_of
-
-
-def _single_key(text_of: _TextOf, view: View) -> tuple[str, ...] | None:
-    text = text_of(view)
-    return None if text is None else (view.envelope.source, text)

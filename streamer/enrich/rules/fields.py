@@ -11,8 +11,11 @@ from streamer.enrich.rules.document import did_you_mean
 from streamer.model import Actor, Envelope, Geo, Project
 
 TIMES = frozenset({"time", "observed_at"})
+WORDS = frozenset({"listing", "outcome", "severity"})
+"""Fields that are always there, each one of a few words in small letters."""
 _PLAIN = ("id", "source", "listing", "type", "family", "action", "known", "late", "outcome", "severity", "tags")
 _ACTOR = tuple(name for name in Actor.__struct_fields__ if name != "geo")
+_ACTOR_TEXTS = frozenset((*_ACTOR, "country", "region", "city"))
 _TARGET = ("type", "id", "name")
 _KNOWN = (
     *_PLAIN,
@@ -25,40 +28,15 @@ _KNOWN = (
 MAX_STEPS = 12
 
 
-class View:
+class View(msgspec.Struct, gc=False):
     """An envelope while rules look at it: what is dear to read is read once, and only when a rule asks."""
 
-    __slots__ = ("_details", "_event", "_seconds", "envelope", "texts")
+    envelope: Envelope
+    seconds: int
+    """The event's time, since 1970."""
+    read: dict[str, Any] = msgspec.field(default_factory=dict)
+    """`details` and `event` as plain values; by path, what was read as a text."""
 
-    def __init__(self, envelope: Envelope) -> None:
-        self.envelope = envelope
-        self.texts: dict[str, str | None] = {}
-        """By path: what was read as a text."""
-        self._details: Any = _UNREAD
-        self._event: Any = _UNREAD
-        self._seconds = -1
-
-    @property
-    def details(self) -> Any:
-        if self._details is _UNREAD:
-            self._details = _json(self.envelope.details)
-        return self._details
-
-    @property
-    def event(self) -> Any:
-        if self._event is _UNREAD:
-            self._event = _json(self.envelope.event)
-        return self._event
-
-    @property
-    def seconds(self) -> int:
-        """The event's time, in Unix seconds."""
-        if self._seconds < 0:
-            self._seconds = int(self.envelope.time.timestamp())
-        return self._seconds
-
-
-_UNREAD = object()
 
 Getter = Callable[[View], Any]
 """None: it is not there. A list: several values."""
@@ -91,10 +69,8 @@ def getter(path: str) -> Getter:
     """The function that reads a path that `check_path` has found right."""
     steps = _steps(path)
     match steps:
-        case ["details", *rest]:
-            return lambda view: _walk(view.details, rest)
-        case ["event", *rest]:
-            return lambda view: _walk(view.event, rest)
+        case ["details" | "event" as part, *rest]:
+            return _of_json(part, rest)
         case ["labels", *rest]:
             label = ".".join(rest)
             return lambda view: view.envelope.labels.get(label)
@@ -137,39 +113,107 @@ def _of_geo(name: str) -> Getter:
     return get
 
 
+def _of_json(part: str, steps: list[str]) -> Getter:
+    raw_of = attrgetter(part)
+
+    def get(view: View) -> Any:
+        read = view.read
+        if part in read:
+            value = read[part]
+        else:
+            value = read[part] = _json(raw_of(view.envelope))
+        return _walk(value, steps)
+
+    return get
+
+
 def _walk(value: Any, steps: list[str]) -> Any:
     for number, step in enumerate(steps):
         if type(value) is dict:
             value = value.get(step)
         elif type(value) is list:
-            found: list[Any] = []
-            for item in value:
-                inner = _walk(item, steps[number:])
-                if type(inner) is list:
-                    found += inner
-                elif inner is not None:
-                    found.append(inner)
-            return found
+            return _enter(value, steps[number:])
         else:
             return None
     return value
 
 
+def _enter(items: list[Any], steps: list[str]) -> list[Any]:
+    found: list[Any] = []
+    for item in items:
+        inner = _walk(item, steps)
+        if type(inner) is list:
+            found += inner
+        elif inner is not None:
+            found.append(inner)
+    return found
+
+
 def text_getter(path: str) -> Callable[[View], str | None]:
     """One value, as it compares: of a list the first that is there."""
+    steps = _steps(path)
+    if steps[0] == "actor" and steps[-1] in _ACTOR_TEXTS:
+        return _text_of_actor(steps[1:])
     get = getter(path)
 
     def text(view: View) -> str | None:
-        texts = view.texts
-        if path in texts:  # several rules ask for the same key
-            return texts[path]
+        read = view.read
+        if path in read:  # several rules ask for the same key
+            known: str | None = read[path]
+            return known
         value = get(view)
         if type(value) is list:
             value = next((item for item in value if item is not None), None)
-        found = texts[path] = None if value is None else as_text(value)
+        found = read[path] = None if value is None else as_text(value)
         return found
 
     return text
+
+
+def _text_of_actor(steps: list[str]) -> Callable[[View], str | None]:
+    """What is asked for most, in one call instead of three."""
+    inner, is_geo = attrgetter(".".join(steps)), len(steps) > 1
+
+    def text(view: View) -> str | None:
+        actor = view.envelope.actor
+        if actor is None or (is_geo and actor.geo is None):
+            return None
+        value = inner(actor)
+        return None if value is None else value.casefold()
+
+    return text
+
+
+def key_getter(paths: tuple[str, ...]) -> Callable[[View], tuple[str, ...] | None]:
+    """The source and the fields, as texts; None where one of them is not there."""
+    if len(paths) == 1 and paths[0].startswith("actor.") and paths[0].removeprefix("actor.") in _ACTOR:
+        return _key_of_actor(paths[0].removeprefix("actor."))
+    fields = tuple(text_getter(path) for path in paths)
+
+    def key_of(view: View) -> tuple[str, ...] | None:
+        found = [str(view.envelope.source)]
+        for text_of in fields:
+            text = text_of(view)
+            if text is None:
+                return None
+            found.append(text)
+        return tuple(found)
+
+    return key_of
+
+
+def _key_of_actor(name: str) -> Callable[[View], tuple[str, ...] | None]:
+    """Nearly every rule's key."""
+    inner = attrgetter(name)
+
+    def key_of(view: View) -> tuple[str, ...] | None:
+        envelope = view.envelope
+        actor = envelope.actor
+        if actor is None or (value := inner(actor)) is None:
+            return None
+        return envelope.source, value.casefold()
+
+    return key_of
 
 
 def as_text(value: object) -> str:

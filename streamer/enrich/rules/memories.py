@@ -64,7 +64,10 @@ class _Seen:
 
     def has(self, at_least: int, since: int, until: int) -> bool:
         """Whether so many different values lie in the closed span."""
-        first, end = bisect_left(self.times, since), bisect_right(self.times, until)
+        times = self.times
+        if len(times) < at_least:
+            return False
+        first, end = bisect_left(times, since), bisect_right(times, until)
         return end - first >= at_least and len(set(self.values[first:end])) >= at_least
 
 
@@ -83,8 +86,12 @@ class Bursts:
     def reached(self, key: Key, value: str, at: int) -> bool:
         """Remember; whether some span of `within_s` that holds this moment holds `at_least` different values."""
         seen = self._add(key, value, at)
-        found = self._is_reached(seen, at)
-        seen.trim(self.kept)
+        times = seen.times
+        # Where nothing is later, which is nearly always, only the span that ends here can have become full.
+        in_order = times[-1] <= at
+        found = seen.has(self.at_least, at - self.within_s, at) if in_order else self._is_reached(seen, at)
+        if len(times) > self.kept:
+            seen.trim(self.kept)
         return found
 
     def remember(self, key: Key, value: str, at: int) -> None:
@@ -103,32 +110,29 @@ class Bursts:
                 self._keys.popitem(last=False)
         else:
             self._keys.move_to_end(key)
-        if not self._follows(seen, value, at):
-            seen.add(at, value)
-            self._drop_between(seen, value)
-        return seen
-
-    def _follows(self, seen: _Seen, value: str, at: int) -> bool:
-        """What `_add` comes to where nothing is later, which is nearly always: without looking at every occurrence. False: something is later."""
         times, values = seen.times, seen.values
         if times and times[-1] > at:
+            seen.add(at, value)
+            self._drop_between(seen, value)
+        elif value not in values or self._comes_again(seen, value, at):
+            times.append(at)
+            values.append(value)
+        return seen
+
+    def _comes_again(self, seen: _Seen, value: str, at: int) -> bool:
+        """Make room for a value that is there already, and than which nothing is later: what `_drop_between` comes to, without looking at
+        every occurrence. False: at this moment it is there."""
+        times, values = seen.times, seen.values
+        newest = len(values) - 1 - values[::-1].index(value)
+        if times[newest] == at:
             return False
-        before = values.count(value)
-        if before:
-            newest = len(values) - 1 - values[::-1].index(value)
-            if times[newest] == at:
-                return True
-            if before > 1 and at - times[newest - 1 - values[newest - 1 :: -1].index(value)] <= self.within_s:
-                del times[newest], values[newest]
-        times.append(at)
-        values.append(value)
+        if values.count(value) > 1 and at - times[newest - 1 - values[newest - 1 :: -1].index(value)] <= self.within_s:
+            del times[newest], values[newest]
         return True
 
     def _is_reached(self, seen: _Seen, at: int) -> bool:
+        """Out of order: every span that begins with an occurrence, or at this moment, and holds it."""
         reach, times = self.within_s, seen.times
-        if times[-1] <= at:
-            return seen.has(self.at_least, at - reach, at)
-        # Out of order: every span that begins with an occurrence, or at this moment, and holds it.
         starts = times[bisect_left(times, at - reach) : bisect_right(times, at)]
         return any(seen.has(self.at_least, start, start + reach) for start in (*starts, at))
 
