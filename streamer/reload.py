@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from streamer.config import Config, Stamp, named_files, stamps
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, RetryableError
 from streamer.stop import Stop
 from streamer.telemetry import Telemetry
 
@@ -88,5 +88,8 @@ class Reloading:
             if problems:
                 raise ConfigError(*problems)
             self._telemetry.configuration_taken(await take(after))
+        except RetryableError as error:
+            # What cannot be looked at for now is looked at again, as what was refused is.
+            self._telemetry.configuration_refused([str(error)])
         except ConfigError as error:
             self._telemetry.configuration_refused(error.problems)

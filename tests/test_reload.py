@@ -1,5 +1,6 @@
 """The configuration changes while the daemon runs: taken without losing a place, or refused with the reason."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,10 +17,11 @@ import pytest
 import yaml
 
 from streamer.config import Config, parse
-from streamer.errors import ConfigError
-from streamer.reload import refusals
+from streamer.errors import ConfigError, RetryableError
+from streamer.reload import Reloading, refusals
 from streamer.stop import Stop
 from streamer.supervise import Opening, Part, Work
+from streamer.telemetry import Telemetry
 from tests import warm
 from tests.places import Place, until
 from tests.simulation import Child, simulated_in_child
@@ -232,6 +234,31 @@ def test_only_what_an_open_journal_rests_on_is_refused() -> None:
     assert refusals(configured("/a"), configured("/a")) == []
     (problem,) = refusals(configured("/a"), configured("/b"))
     assert problem.startswith("state: cannot change from /a to /b while the daemon runs; stop it")
+
+
+async def test_what_cannot_be_looked_at_for_now_ends_nothing(tmp_path: Path) -> None:
+    """Goal: a full disk while a configuration is checked is no end of the daemon. Method: a check that fails so once, then a good one."""
+    telemetry, stop, answers = Telemetry(), Stop(), [RetryableError("the disk is full"), configured("/a")]
+    told: list[list[str]] = []
+
+    def reread() -> Config:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def take(_: Config) -> list[str]:
+        told.append(telemetry.status.configuration.refused)
+        stop.set()
+        return []
+
+    reloading = Reloading(tmp_path / "streamer.yaml", reread, telemetry, stop)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reloading.run(lambda: configured("/a"), take))
+        while not stop.is_set():
+            reloading.ask()
+            await asyncio.sleep(0.01)
+    assert told == [["the disk is full"]]
 
 
 async def test_a_part_that_cannot_be_opened_is_tried_until_it_can_or_becomes_another() -> None:
