@@ -63,13 +63,15 @@ def test_keygen_never_overwrites(installed: Installation) -> None:
 
 
 def test_tail_shows_names_and_filters(installed: Installation) -> None:
-    """Goal: one readable line an event; method: the last events, then only the severe ones."""
+    """Goal: one readable line an event; method: the last events, then only the severe ones, then the last two of these."""
     shown = installed.good("tail", "-c", str(installed.config), "--no-follow", "--last", "50").splitlines()
     assert len(shown) == 50
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  (info|low|medium|high|critical) ", line) for line in shown)
     severe = installed.good("tail", "-c", str(installed.config), "-F", "-n", "400", "--where", "{min_severity: high}")
     assert severe
     assert all(" high " in line or " critical " in line for line in severe.splitlines())
+    newest = installed.good("tail", "-c", str(installed.config), "-F", "-n", "2", "--where", "{min_severity: high}")
+    assert newest.splitlines() == severe.splitlines()[-2:]
 
 
 def test_tail_refuses_a_wrong_where(installed: Installation) -> None:

@@ -1,6 +1,7 @@
 """tail, explain: events for human eyes, from the journal."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,10 +23,16 @@ WhereText = Annotated[
 ]
 
 
+LOOK_BACK = 100_000
+"""Events among which the newest that `tail --where` takes are looked for: about a second."""
+
+
 def tail(
     config: ConfigFile,
     where: WhereText = "",
-    last: Annotated[int, typer.Option("-n", "--last", help="Begin with so many of the newest events.")] = 20,
+    last: Annotated[
+        int, typer.Option("-n", "--last", help="Begin with so many of the newest events that --where takes.")
+    ] = 20,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f/-F", help="Go on as events come.")] = True,
 ) -> None:
     """Events as they come, one readable line each. When, how severe, who did what to whom, from where."""
@@ -37,7 +44,14 @@ def tail(
     wanted = compile_where(_parse_where(where)) or (lambda _: True)
     console = Console(highlight=False, soft_wrap=True)
     with open_operator(load_config(config).state) as operator:
-        after = max(operator.head() - last, 0)
+        head = operator.head()
+        after = max(head - (LOOK_BACK if where else last), 0)
+        newest: deque[Record] = deque(maxlen=last)
+        while after < head and (records := operator.records(after)):
+            after = records[-1].seq
+            newest.extend(record for record in records if wanted(record.envelope))
+        for record in newest:
+            console.print(line(record))
         while True:
             records = operator.records(after)
             for record in records:
