@@ -46,7 +46,7 @@ def value_of(node: yaml.Node) -> Any:
         return node.value
     try:
         return yaml.constructor.SafeConstructor().construct_object(node)
-    except (ValueError, KeyError, yaml.YAMLError):
+    except (ValueError, LookupError, yaml.YAMLError):  # `!!int ""` is looked into before it is looked at
         raise ValueError("is no value; put it in quotes") from None  # unsaid what stands there: it may be a secret
 
 

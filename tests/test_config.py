@@ -172,6 +172,8 @@ def test_the_effective_configuration_can_be_read_again_and_tells_no_secret() -> 
     ("text", "sentence"),
     [
         ("state: !!int abc", "c.yaml:1: state: is no value; put it in quotes"),
+        ('state: !!int ""', "c.yaml:1: state: is no value; put it in quotes"),
+        ("state: !!float _", "c.yaml:1: state: is no value; put it in quotes"),
         ("state: " + "9" * 5000, "is no value; put it in quotes"),
         ("? {a: b}\n: c", "c.yaml:1: the file: a key must be plain text; write it as one word"),
         ("state: ${OPEN}", "c.yaml:1: state: is no YAML; put quotes around it"),
