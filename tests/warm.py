@@ -5,6 +5,7 @@ lives as long as this one; between it and each program stands a keeper that wait
 `python -m tests.warm FD` is that process; it takes one packet a program, with its standard streams.
 """
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -88,6 +89,7 @@ def _forker() -> socket.socket:
         subprocess.Popen(
             command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
         ).returncode = 0  # never asked for
+    atexit.register(ours.close)
     return ours
 
 

@@ -280,7 +280,9 @@ def test_a_lost_state_folder_costs_what_is_before_start(tmp_path: Path, server: 
     all since `start` comes again and the chain goes on. Method: the state removed with an open segment, and once more after the repair."""
     lake = Lake(tmp_path, server, bucket)
     with simulated_in_child(events=60, days=2, seed=5) as child:
-        place = tailing(tmp_path, child, lake)
+        place = tailing(tmp_path, child, lake).change(
+            "sources.acme.overlap", "1s"
+        )  # reconcile asks for nothing younger
         with outage.running(place) as daemon:
             until(lambda: daemon.has_all("lake", 60))
         shutil.rmtree(tmp_path / "state")
