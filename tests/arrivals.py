@@ -73,12 +73,11 @@ def judge(
     once: bool,
     ordered: bool,
     known: Truth | None = None,
-    slack_s: float = PROMPT_S,
+    hidden: bool = True,
 ) -> Arrived:
     """All of `wanted`, byte for byte, and nothing that is not `known`, which is `wanted` where nothing came since; `once`: each a single time;
-    `ordered`: in time order within a listing, but for so many seconds.
-
-    An event may stand behind a newer one only if it showed up late, which the simulator knows, or was found late, which its line says.
+    `ordered`: in time order within a listing. An event may stand behind a newer one only if it was found late, which its line says, or, where the API
+    was told to hide events and to round their times (`hidden`), if it showed up late, which the simulator knows, or by less than PROMPT_S.
     """
     known = wanted if known is None else known
     decoder = msgspec.json.Decoder(Line)
@@ -94,7 +93,8 @@ def judge(
         if (line.listing, hashlib.sha256(line.event).hexdigest()) != (row.listing, row.sha256):
             altered.append(line.id)
         if not line.late:
-            if row.is_prompt and row.effective_at < newest[row.listing] - slack_s:
+            behind_s = newest[row.listing] - row.effective_at
+            if behind_s > (PROMPT_S if hidden else 0) and (row.is_prompt or not hidden):
                 disorder.append(line.id)
             newest[row.listing] = max(newest[row.listing], row.effective_at)
     found = {

@@ -24,7 +24,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict
 
 ROOT = Path(__file__).parents[1]
 IMPORTS = {
@@ -36,6 +36,15 @@ IMPORTS = {
 MOST_BYTES = 1 << 17
 PR_SET_PDEATHSIG = 1
 """Of linux/prctl.h."""
+
+
+class Job(TypedDict):
+    """A program to begin, as it is told to the process that forks."""
+
+    module: str
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
 
 
 class Process:
@@ -103,7 +112,7 @@ def start(
     cwd: Path | None = None,
 ) -> Process:
     """`python -m module arguments`; streams that are not given go nowhere, or to where ours go."""
-    job = {
+    job: Job = {
         "module": module,
         "argv": [module, *map(str, arguments)],
         "env": dict(os.environ if env is None else env),
@@ -135,16 +144,16 @@ def run(
 # --- the process that forks ------------------------------------------------------------------------------------------
 
 
-def _become(job: dict[str, object]) -> int:
+def _become(job: Job) -> int:
     """The program, to its end; its exit status."""
-    os.chdir(str(job["cwd"]))
+    os.chdir(job["cwd"])
     os.environ.clear()
-    os.environ.update(job["env"])  # type: ignore[call-overload]
+    os.environ.update(job["env"])
     time.tzset()
-    sys.argv = job["argv"]  # type: ignore[assignment]
+    sys.argv = job["argv"]
     random.seed()
     try:
-        runpy.run_module(str(job["module"]), run_name="__main__", alter_sys=True)
+        runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0
@@ -162,7 +171,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _keep(job: dict[str, object], streams: list[int], ended: socket.socket) -> None:
+def _keep(job: Job, streams: list[int], ended: socket.socket) -> None:
     """Forks the program and says its number, then how it ended."""
     _die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -199,7 +208,7 @@ def main() -> None:
             text, fds, _, _ = socket.recv_fds(asked, MOST_BYTES, 4)
             if not text:
                 return
-            job = json.loads(text)
+            job: Job = json.loads(text)
             importlib.import_module(IMPORTS[job["module"]])
             if os.fork() == 0:
                 try:

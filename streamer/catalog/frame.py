@@ -83,3 +83,29 @@ class Frame(msgspec.Struct, gc=False):
     actor: Actor | None = None
     project: Project | None = None
     """Missing or null where the action was not scoped to one; admin keys act in the default project."""
+
+
+# --- the same, read in parts -------------------------------------------------------------------------------------------
+
+NULL = msgspec.Raw(b"null")
+
+
+class Facts(msgspec.Struct, gc=False):
+    """What every event must have."""
+
+    id: str
+    type: str
+    effective_at: int
+
+
+class Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A frame without a field too many; actor and payload are read by themselves."""
+
+    id: str
+    type: str
+    effective_at: int
+    object: str | None = None
+    actor: msgspec.Raw = NULL
+    project: Project | None = None
+    details: msgspec.Raw = NULL
+    """Where the documentation mentions a payload, too."""

@@ -1,7 +1,7 @@
 """From what was read to the envelope."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,7 @@ from streamer.model import Envelope, Event, Listing, SourceName, Target, from_ep
 MAX_TARGETS = 1000
 
 
-class Unknowns(msgspec.Struct, frozen=True):
+class Unknowns(NamedTuple):
     """What the catalogue does not know of an event."""
 
     type: bool

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from streamer.catalog.frame import Facts
 from streamer.decode.salvage import salvaged, shallow, too_deep
 from streamer.model import EPOCH, MAX_EPOCH_SECONDS, Event, EventId
 
@@ -13,13 +14,7 @@ MAX_TYPE_CHARACTERS = 256
 UNKNOWN_TYPE = "unknown"
 
 
-class _Facts(msgspec.Struct, gc=False):
-    id: str
-    type: str
-    effective_at: int
-
-
-_decode_facts = msgspec.json.Decoder(_Facts).decode
+_decode_facts = msgspec.json.Decoder(Facts).decode
 
 
 def decode_event(raw: bytes) -> Event:

@@ -9,7 +9,7 @@ import orjson
 from msgspec.structs import replace
 
 from streamer.catalog import EventType, frame
-from streamer.catalog.frame import Frame
+from streamer.catalog.frame import NULL, Frame, Usual
 from streamer.decode.fitting import note, shaped
 from streamer.decode.people import to_actor, to_project
 from streamer.decode.salvage import MAX_DEPTH, as_text, encoded, mended, read_patiently
@@ -19,7 +19,6 @@ REMEMBERED_ACTORS = 4096
 """About 6 MiB."""
 
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_NULL = msgspec.Raw(b"null")
 _FRAME_FIELDS = frozenset(Frame.__struct_fields__)
 _SPACE = b" \t\r\n"
 _LINE_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
@@ -41,19 +40,6 @@ class Reading(NamedTuple):
 # --- an event as it should be ------------------------------------------------------------------------------------------
 
 
-class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A frame without a field too many; actor and payload are read by themselves."""
-
-    id: str
-    type: str
-    effective_at: int
-    object: str | None = None
-    actor: msgspec.Raw = _NULL
-    project: frame.Project | None = None
-    details: msgspec.Raw = _NULL
-    """Where the documentation mentions a payload, too."""
-
-
 def read_usual(event: Event, row: EventType) -> Reading | None:
     """One pass over the bytes, and no tree of the whole: half the time of `read_any`, which looks closer at what is None here, because
     something beside the payload is not quite as the catalogue has it."""
@@ -62,10 +48,10 @@ def read_usual(event: Event, row: EventType) -> Reading | None:
     raw = _on_one_line(event.raw)
     try:
         read = _usual_decoder(event.type)(raw)
-        actor = _usual_actor(bytes(read.actor)) if read.actor != _NULL else None
-        if read.details != _NULL and read.payload != _NULL:
+        actor = _usual_actor(bytes(read.actor)) if read.actor != NULL else None
+        if read.details != NULL and read.payload != NULL:
             return None
-        details = read.payload if read.details == _NULL else read.details
+        details = read.payload if read.details == NULL else read.details
         body = bytes(details)
         # Counting is cheap and nearly always enough: there are no more levels than brackets.
         if body.count(b"{") + body.count(b"[") >= MAX_DEPTH:
@@ -89,8 +75,8 @@ def read_usual(event: Event, row: EventType) -> Reading | None:
 
 @cache  # of known types only
 def _usual_decoder(name: str) -> Callable[[bytes], Any]:
-    payload = ("payload", msgspec.Raw, msgspec.field(name=name, default=_NULL))
-    usual = msgspec.defstruct("_UsualOfType", [payload], bases=(_Usual,), forbid_unknown_fields=True, gc=False)
+    payload = ("payload", msgspec.Raw, msgspec.field(name=name, default=NULL))
+    usual = msgspec.defstruct("_UsualOfType", [payload], bases=(Usual,), forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(usual).decode
 
 

@@ -53,7 +53,7 @@ def finish(report: Report, config: Path, folder: Path, child: Child) -> list[byt
         if status is None:
             kill(last)
     lines = list(file_lines(folder))
-    found = judge(lines, before, known=truth(child), once=True, ordered=True, slack_s=0)
+    found = judge(lines, before, known=truth(child), once=True, ordered=True, hidden=False)
     report.truth, report.lines = len(before), found.events
     report.judged("file", found)
     return lines

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -12,6 +12,7 @@ from streamer.enrich.rules.conditions import Predicate, compile_condition, compi
 from streamer.enrich.rules.fields import View, key_getter, text_getter
 from streamer.enrich.rules.memories import Bursts, Habits, Memory, Novelties
 from streamer.enrich.rules.rule import Count, FirstSeen, Match, Rule, Sequence, UnusualHour
+from streamer.enrich.rules.state import State
 from streamer.model import SEVERITIES, Envelope, Severity, to_epoch
 
 M = TypeVar("M", bound=Memory)
@@ -21,13 +22,7 @@ _RANK: Mapping[Severity, int] = {severity: rank for rank, severity in enumerate(
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class _State(msgspec.Struct):
-    format: int
-    rules: dict[str, tuple[str, Any]]
-    """By name: the fingerprint of the rule that made it, and its memory."""
-
-
-_decode = msgspec.msgpack.Decoder(_State, strict=True).decode
+_decode = msgspec.msgpack.Decoder(State, strict=True).decode
 
 
 class Step(NamedTuple):
@@ -79,7 +74,7 @@ class RuleEngine:
     def dump(self) -> bytes:
         """Everything that stateful rules remember; `restore` takes it."""
         rules = {name: (mark, memory.dump()) for name, (mark, memory) in self._memories.items()}
-        return _encode(_State(STATE_FORMAT, rules))
+        return _encode(State(STATE_FORMAT, rules))
 
     def restore(self, state: bytes) -> list[str]:
         """Remember what another engine has dumped. Returns a sentence for each rule that must begin anew."""

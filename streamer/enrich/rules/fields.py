@@ -28,14 +28,17 @@ _KNOWN = (
 MAX_STEPS = 12
 
 
-class View(msgspec.Struct, gc=False):
+class View:
     """An envelope while rules look at it: what is dear to read is read once, and only when a rule asks."""
 
-    envelope: Envelope
-    seconds: int
-    """The event's time, since 1970."""
-    read: dict[str, Any] = msgspec.field(default_factory=dict)
-    """`details` and `event` as plain values; by path, what was read as a text."""
+    __slots__ = ("envelope", "read", "seconds")
+
+    def __init__(self, envelope: Envelope, seconds: int) -> None:
+        self.envelope = envelope
+        self.seconds = seconds
+        """The event's time, since 1970."""
+        self.read: dict[str, Any] = {}
+        """`details` and `event` as plain values; by path, what was read as a text."""
 
 
 Getter = Callable[[View], Any]

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from streamer.enrich.rules.rule import Count, FirstSeen, Sequence, UnusualHour
-
-Key = tuple[str, ...]
+from streamer.enrich.rules.state import Habit, Key, Known, Value
 
 MAX_KEYS = 10_000
 MAX_ENTRIES = 200_000
@@ -159,18 +158,6 @@ class Bursts:
         return len(self._keys)
 
 
-class _Value(msgspec.Struct, array_like=True):
-    last: int
-    """When it was there last, in Unix seconds."""
-    new_in: str
-    """The id of the event that it was new in; empty where it was only learned."""
-
-
-class _Known(msgspec.Struct, array_like=True):
-    since: int
-    values: dict[str, _Value]
-
-
 class Novelties:
     """The values that each key has had.
 
@@ -182,13 +169,13 @@ class Novelties:
         self.memory_s = spec.memory_s
         self.most_values = MAX_VALUES if spec.key else MAX_KEYS
         self.most_keys = MAX_KEYS
-        self._keys: OrderedDict[Key, _Known] = OrderedDict()
+        self._keys: OrderedDict[Key, Known] = OrderedDict()
 
     def is_new(self, key: Key, value: str, at: int, event_id: str) -> bool:
         """Remember; whether the key has been known for long enough, and this value of it not or not for long."""
         known = self._keys.get(key)
         if known is None:
-            self._keys[key] = _Known(at, {value: _Value(at, "")})
+            self._keys[key] = Known(at, {value: Value(at, "")})
             if len(self._keys) > self.most_keys:
                 self._keys.popitem(last=False)
             return False
@@ -201,7 +188,7 @@ class Novelties:
                 found.last = at
             return found.new_in == event_id
         new = at - known.since >= self.learning_s
-        known.values[value] = _Value(at, event_id if new else "")
+        known.values[value] = Value(at, event_id if new else "")
         if len(known.values) > self.most_values:
             del known.values[min(known.values, key=lambda name: known.values[name].last)]
         return new
@@ -210,20 +197,11 @@ class Novelties:
         return list(self._keys.items())
 
     def restore(self, state: Any) -> None:
-        found = msgspec.convert(state, list[tuple[Key, _Known]])
+        found = msgspec.convert(state, list[tuple[Key, Known]])
         self._keys = OrderedDict(found[-self.most_keys :])
 
     def __len__(self) -> int:
         return len(self._keys)
-
-
-class _Habit(msgspec.Struct, array_like=True):
-    since: int
-    count: int
-    hours: list[int]
-    """For each hour of the day (UTC) the last time, in Unix seconds; -1: never."""
-    unusual_in: str = ""
-    """The id of the last event that was unusual, for when it is told again."""
 
 
 class Habits:
@@ -235,13 +213,13 @@ class Habits:
         self.at_least = spec.at_least
         self.around = tuple(range(-spec.distance_h, spec.distance_h + 1))
         self.most_keys = MAX_KEYS
-        self._keys: OrderedDict[Key, _Habit] = OrderedDict()
+        self._keys: OrderedDict[Key, Habit] = OrderedDict()
 
     def is_unusual(self, key: Key, at: int, event_id: str) -> bool:
         """Remember; whether the key is well known, and was never seen near this hour."""
         habit = self._keys.get(key)
         if habit is None:
-            habit = self._keys[key] = _Habit(at, 0, [-1] * HOURS)
+            habit = self._keys[key] = Habit(at, 0, [-1] * HOURS)
             if len(self._keys) > self.most_keys:
                 self._keys.popitem(last=False)
         else:
@@ -270,7 +248,7 @@ class Habits:
         return list(self._keys.items())
 
     def restore(self, state: Any) -> None:
-        found = msgspec.convert(state, list[tuple[Key, _Habit]])
+        found = msgspec.convert(state, list[tuple[Key, Habit]])
         if any(len(habit.hours) != HOURS for _, habit in found):
             raise msgspec.ValidationError("a day has 24 hours")
         self._keys = OrderedDict(found[-self.most_keys :])
