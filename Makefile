@@ -15,7 +15,7 @@ TARGET ?= all
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration kubernetes chaos lint format bench peers drift events reference fuzz docs dist sbom soak coverage mutation lock clean
+.PHONY: help demo test integration kubernetes chaos lint format compiled bench peers drift events reference fuzz docs dist sbom soak coverage mutation lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -59,7 +59,7 @@ coverage: $(VENV)/.coverage ## branches that the tests take, also in the daemons
 mutation: $(VENV)/.mutation ## changes to a module that its tests must notice: TARGET=windows|delivery|journal|decode, SAMPLE=300 of them
 	$(BIN)/python -m tests.mutation $(TARGET) $(SAMPLE)
 
-$(VENV)/.fuzz $(VENV)/.coverage $(VENV)/.mutation: $(VENV)/.%: requirements/%.txt $(READY)
+$(VENV)/.fuzz $(VENV)/.coverage $(VENV)/.mutation $(VENV)/.compiled: $(VENV)/.%: requirements/%.txt $(READY)
 	$(BIN)/$(INSTALL) requirements/$*.txt
 	@touch $@
 
@@ -73,8 +73,15 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## the figures of docs/performance.md, as ratios against a baseline in the same run
-	$(BIN)/python -m bench
+compiled: $(VENV)/.compiled ## a copy of all this in build/compiled/main with machine code for what is done for every event; the wheel in its dist/
+	rm -rf build/compiled
+	mkdir -p build/compiled/main
+	git ls-files -z | xargs -0 cp --parents -t build/compiled/main
+	test ! -d ../shared || ln -s "$(abspath ../shared)" build/compiled/shared
+	cd build/compiled/main && HATCH_BUILD_HOOK_ENABLE_MYPYC=true $(abspath $(BIN))/pip wheel --quiet --no-deps --no-build-isolation -w dist .
+
+bench: compiled ## the figures of docs/performance.md, as ratios against a baseline in the same run
+	cd build/compiled/main && $(abspath $(BIN))/python -m bench
 
 peers: $(READY) ## the tables of docs/peers.md: this beside HashiCorp Grove, dlt and Benthos, which it fetches
 	$(BIN)/python -m bench.peers $(PEERS)
@@ -119,6 +126,8 @@ lock: $(READY) ## pin the dependencies anew, with hashes
 	  --no-annotate --group docs --group dist --output-file requirements/publish.txt
 	for group in fuzz coverage mutation; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --group $$group --output-file requirements/$$group.txt; done
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate --group compiled --constraint requirements/dev.txt --output-file requirements/compiled.txt
 
 clean: ## all that was made here
 	rm -rf $(VENV) $(PUBLISH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build site

@@ -141,8 +141,8 @@ def _payload_key(record: dict[str, Any], name: str) -> str | None:
     return None
 
 
-def _note_frame(notes: list[str], record: dict[str, Any], said: Frame, event: Event, payload_key: str | None) -> None:
-    """Facts that we had to make up, and fields that nobody knows."""
+def _note_frame(notes: list[str], record: dict[str, Any], said: Any, event: Event, payload_key: str | None) -> None:
+    """Facts that we had to make up, and fields that nobody knows. `said`: a `Frame`, but with None for a fact that is missing."""
     if said.id != event.id:
         notes.append("id")
     if said.type != event.type:
