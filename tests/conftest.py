@@ -11,6 +11,7 @@ if os.environ.get("CI"):
 
 LONGEST = (
     *(
+        "test_compiled",
         "test_archive_s3",
         "test_kafka_broker",
         "test_image",
