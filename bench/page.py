@@ -58,8 +58,9 @@ async def cost(pid: int, url: str, filters: Sequence[str]) -> float:
             tasks.create_task(listen(session, f"{url}events{wanted}", at))
             for wanted, at in zip(filters, told, strict=True)
         ]
-        while not all(told):  # noqa: ASYNC110 - the whole page comes first, and counts for nothing; lists tell, not events
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while not all(told):  # noqa: ASYNC110 - the whole page comes first, and counts for nothing; lists tell, not events
+                await asyncio.sleep(0.05)
         used, began = cpu_s(pid), time.monotonic()
         await asyncio.sleep(STRETCH_S)
         share = (cpu_s(pid) - used) / (time.monotonic() - began)

@@ -40,8 +40,6 @@ def test_the_compiled_program_passes_the_tests_of_what_is_compiled() -> None:
     what an event is, what it means and how it is written pass there."""
     subprocess.run(["make", "compiled", f"VENV={sys.prefix}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     copy = ROOT / "build/compiled/main"
-    for name in compiled_modules():
-        assert list(copy.glob(name.replace(".", "/") + EXTENSION_SUFFIXES[0])), name
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     places = (
         "import importlib, sys; print(*(importlib.import_module(name).__file__ for name in sys.argv[1:]), sep='\\n')"
