@@ -83,8 +83,8 @@ compiled: $(VENV)/.compiled ## a copy of all this in build/compiled/main with ma
 bench: compiled ## the figures of docs/performance.md, as ratios against a baseline in the same run
 	cd build/compiled/main && $(abspath $(BIN))/python -m bench
 
-peers: $(READY) ## the tables of docs/peers.md: this beside HashiCorp Grove, dlt and Benthos, which it fetches
-	$(BIN)/python -m bench.peers $(PEERS)
+peers: compiled ## the tables of docs/peers.md: this, compiled, beside HashiCorp Grove, dlt and Benthos, which it fetches
+	cd build/compiled/main && PEERS_CACHE=$(abspath .cache/peers) $(abspath $(BIN))/python -m bench.peers $(PEERS)
 
 events: $(READY) ## docs/events.md, from the catalogue
 	$(BIN)/python -m tests.docs_events

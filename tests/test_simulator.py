@@ -419,6 +419,16 @@ def test_live_events_come_at_their_rate() -> None:
     assert {event.effective_at for event in events} == set(range(UNTIL, UNTIL + 11))
 
 
+def test_traffic_ends_with_what_is_due() -> None:
+    """Goal: what is counted after `end_traffic` is all there will be. Method: a clock that the test turns before and after."""
+    now = [float(UNTIL)]
+    made = Upstream(SimulatorOptions(events=0, rate=5, until=UNTIL), lambda: now[0])
+    now[0] += 10.5
+    made.end_traffic()
+    now[0] += 1000
+    assert len(told(made)) == 52
+
+
 def test_late_events_are_hidden_for_their_time() -> None:
     """Goal: a late event shows N seconds after its effective_at. Method: turn the clock to just before and just after."""
     now = [float(UNTIL)]

@@ -1,4 +1,4 @@
-"""This project's daemon, `run --once`: its defaults, into a fsynced file."""
+"""This project's daemon, `run --once`, into a fsynced file: its defaults, but where a load asks for more walks at once."""
 
 import sys
 from collections.abc import Iterator
@@ -41,6 +41,7 @@ class Ours:
                     "base_url": job.base_url,
                     "start": datetime.fromtimestamp(job.since, UTC).isoformat(),
                     "listings": ["organization", "tenant"] if job.tenant else ["organization"],
+                    "concurrency": job.concurrency,
                     "recheck": [{"every": job.recheck, "window": "2h"}],
                 }
             },

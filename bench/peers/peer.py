@@ -1,6 +1,7 @@
 """What the bench asks of a program: to be installed, to collect once, and to show what came out."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Protocol
 from bench.peers.process import Command
 
 HERE = Path(__file__).parent
-CACHE = HERE.parents[1] / ".cache" / "peers"
+CACHE = Path(os.environ.get("PEERS_CACHE") or HERE.parents[1] / ".cache" / "peers")
 KEY = "sk-admin-simulated"
 
 
@@ -33,6 +34,8 @@ class Job:
     """Be ready for events that appear so late: as a delay or as a lag, by the program; ours always is."""
     recheck: str = "15m"
     """How often ours reads the last two hours again; the others have no such thing."""
+    concurrency: int = 8
+    """Windows that ours walks at once; the others follow one cursor."""
 
 
 class Peer(Protocol):

@@ -24,16 +24,28 @@ class Load:
     """The newest so many; fewer where a page takes long, for the bench's own time."""
     tenant: bool = False
     """Both listings; else the organization's alone."""
+    concurrency: int = 8
+    """Of ours; 8 is its default."""
 
     def __str__(self) -> str:
-        return f"{self.latency_ms} ms" + (", both listings" if self.tenant else "")
+        tenant = ", both listings" if self.tenant else ""
+        return f"{self.latency_ms} ms{tenant}" + (
+            f", `concurrency: {self.concurrency}`" if self.concurrency != 8 else ""
+        )
 
     @property
     def listings(self) -> tuple[str, ...]:
         return ("organization", "tenant") if self.tenant else ("organization",)
 
 
-LOADS = (Load(0, 40_000), Load(20, 20_000), Load(50, 30_000), Load(50, 30_000, tenant=True), Load(100, 20_000))
+LOADS = (
+    Load(0, 40_000),
+    Load(20, 20_000),
+    Load(50, 30_000),
+    Load(50, 30_000, concurrency=16),
+    Load(50, 30_000, tenant=True),
+    Load(100, 20_000),
+)
 SIMULATED = 60_000
 """Events; three in ten are tenant events."""
 
@@ -68,7 +80,7 @@ def catch_up(peer: Peer, child: Child, load: Load) -> tuple[Usage, int]:
     """In a fresh folder, with how many events it was; it must have them all, once."""
     since, wanted = newest(child, load.events, load.listings)
     with place() as folder:
-        job = Job(folder, child.base_url, since, tenant=load.tenant)
+        job = Job(folder, child.base_url, since, tenant=load.tenant, concurrency=load.concurrency)
         usage = run(peer.command(job))
         outcome = compare(wanted, peer.ids(job))
         if usage.status or outcome.lost or outcome.repeated or outcome.foreign:

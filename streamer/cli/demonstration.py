@@ -46,6 +46,7 @@ async def demonstrate(folder: Path, port: int, seconds: float | None) -> None:
     async with Simulator(simulated).serve() as simulator:
         config = _configure(folder, _free_port(port), simulator.base_url)
         await _tail(config, seconds, console)
+        simulator.upstream.end_traffic()
         truth = {entry.event.id for listing in LISTINGS for entry in simulator.upstream.truth(listing)}
         console.print("[bold]stopping[/]   what is still under way is fetched and delivered")
         await run(config, Telemetry(), Stop(), once=True)

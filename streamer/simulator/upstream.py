@@ -88,6 +88,11 @@ class Upstream:
             made.append(event)
         return made
 
+    def end_traffic(self) -> None:
+        """Nothing more happens by itself: what there is now is all there will be."""
+        self._live(self.clock())
+        self._rate = 0
+
     def _live(self, now: float) -> None:
         due = int((now - self._live_since) * self._rate)
         self._live_made = max(self._live_made, due - MAX_LIVE_BURST)
