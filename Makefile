@@ -7,8 +7,9 @@ PUBLISH ?= .venv-publish
 PUBLISH_READY := $(PUBLISH)/.ready
 # A lock file names all there is, so pip need not look what depends on what; what is never imported need not be compiled.
 INSTALL := pip install --quiet --no-compile --no-deps --require-hashes -r
-# Two workers or more, one file each at a time, in the order of tests/conftest.py.
-PYTEST := pytest -n auto --dist loadfile --no-loadscope-reorder
+# One worker more than there are cores, because tests wait half of their time; one file each at a time, in the order of tests/conftest.py.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST = pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FOR ?= 30s
 SEED ?= 1
 TARGET ?= all

@@ -6,6 +6,7 @@ beyond ASCII, quotes, backslashes, escaped line breaks, and in every eighth even
 """
 
 import json
+import random
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -53,6 +54,11 @@ TYPES = (
     "ip_allowlist.updated",
     "widget.frobnicated",
 )
+
+
+def noise(number: int, size: int = 2000) -> bytes:
+    """A line that no compression makes shorter."""
+    return random.Random(number).randbytes(size).replace(b"\n", b" ")
 
 
 def event_id(number: int) -> EventId:

@@ -18,6 +18,7 @@ from streamer.model import Entry, Event, EventId, Listing, Progress, Seq, Source
 from streamer.stop import Stop
 from streamer.telemetry import ListingStatus, Telemetry
 from tests.fakes import FakeSource
+from tests.records import noise
 
 NOW = 1_750_000_000.0
 
@@ -324,7 +325,7 @@ async def test_a_full_journal_makes_intake_wait_and_go_on(tmp_path: Path) -> Non
     """Goal: full is waiting, not losing; method: a filled 2 MiB journal, pruned while intake waits."""
     async with open_journal(tmp_path, 2 << 20) as journal:
         world = World(journal)
-        filler = [Entry(EventId(f"f{n}"), n, b"x" * 2000) for n in range(950)]
+        filler = [Entry(EventId(f"f{n}"), n, noise(n)) for n in range(1100)]
         await journal.append(SourceName("filler"), "organization", filler, Progress(0))
         for n in range(500):
             world.source.make(n, int(NOW) - 3000 + n)
@@ -335,7 +336,7 @@ async def test_a_full_journal_makes_intake_wait_and_go_on(tmp_path: Path) -> Non
             await journal.position("s", "latest")  # type: ignore[arg-type]  # a name
             while await journal.prune(["s"], 0, 1e12):  # type: ignore[list-item]  # a name
                 pass
-            await world.until(lambda: journal.head == 1450)
+            await world.until(lambda: journal.head == 1600)
         assert world.telemetry.status.journal.full is False
 
 

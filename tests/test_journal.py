@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from streamer.journal.schema import VERSION
 from streamer.journal.sqlite import SqliteJournal, memory_key, open_journal
 from streamer.model import Entry, Event, EventId, Progress, Seq, SinkName, SourceName
 from streamer.ports import DeadLetter, SinkPosition
+from tests.records import noise
 
 ACME = SourceName("acme")
 SINK = SinkName("local")
@@ -214,8 +216,7 @@ async def test_ids_are_forgotten_by_the_watermark_of_their_listing(journal: Sqli
 
 async def test_a_full_journal_refuses_and_loses_nothing(tmp_path: Path) -> None:
     """`max_size` is a limit that never drops; method: fill 1 MiB, be refused, ack, prune, go on."""
-    line = b'{"x":"' + b"y" * 2000 + b'"}'
-    items = [Entry(EventId(f"e{n}"), n, line) for n in range(3000)]
+    items = [Entry(EventId(f"e{n}"), n, noise(n)) for n in range(3000)]
     async with open_journal(tmp_path, 2 << 20) as journal:
         await journal.position(SINK, "earliest")
         taken = 0
@@ -232,6 +233,60 @@ async def test_a_full_journal_refuses_and_loses_nothing(tmp_path: Path) -> None:
         assert await journal.append(ACME, "organization", items[taken : taken + 1500], Progress(3000)) == 1500, (
             "more than max_size, but nothing is left whose going would make room"
         )
+
+
+async def test_a_sink_gets_its_turn_before_appends_that_wait(journal: SqliteJournal) -> None:
+    """Else it falls behind for as long as there is much to append; method: an ack that comes after eight appends of 2 MB."""
+    await journal.position(SINK, "earliest")
+    done: list[str] = []
+
+    async def append(number: int) -> None:
+        large = [Entry(EventId(f"{number}-{n}"), number, noise(n)) for n in range(1000)]
+        await journal.append(ACME, "organization", large, Progress(number))
+        done.append("append")
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(8):
+            tasks.create_task(append(number))
+        await asyncio.sleep(0)
+        await journal.ack(SINK, Seq(0), None, [])
+        done.append("ack")
+    assert done.index("ack") <= 2, "after the append that was under way"
+
+
+async def test_who_is_behind_loads_a_block_once(journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink that is in the middle of a block finds it there however much is appended meanwhile; method: count what SQLite is asked for."""
+    asked: list[int] = []
+    load = journal._load
+    monkeypatch.setattr(journal, "_load", lambda after: asked.append(after) or load(after))
+    await journal.append(ACME, "organization", entries(BLOCK_EVENTS), Progress(1))
+    after, taken = 0, 0
+    for turn in range(5):
+        large = [Entry(EventId(f"large{turn}-{n}"), turn, noise(n, BLOCK_BYTES // 2)) for n in range(6)]
+        await journal.append(ACME, "organization", large, Progress(1))
+        records = await journal.read(Seq(after), BLOCK_EVENTS // 5, 1 << 30)
+        after, taken = records[-1].seq, taken + len(records)
+    assert (taken, asked) == (BLOCK_EVENTS, [0])
+
+
+async def test_lines_are_kept_small_and_damage_is_seen(tmp_path: Path) -> None:
+    """What is alike is stored once, and a bit that flips on the disk is no event; method: 2 MB of lines, then one byte of a block changed."""
+    items = [Entry(EventId(f"e{n}"), n, b'{"id":"e%d","x":"%s"}' % (n, b"y" * 2000)) for n in range(1000)]
+    async with open_journal(tmp_path, SIZE) as journal:
+        await journal.append(ACME, "organization", items, Progress(1000))
+        assert (await journal.size()).used_bytes < 500_000
+        assert [line for _, line in await read_all(journal)] == [item.line for item in items]
+    with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
+        body = bytearray(
+            db.execute("SELECT body FROM blocks WHERE last_seq = (SELECT min(last_seq) FROM blocks)").fetchone()[0]
+        )
+        body[len(body) // 2] ^= 1
+        db.execute("UPDATE blocks SET body = ? WHERE last_seq = (SELECT min(last_seq) FROM blocks)", (body,))
+    async with open_journal(tmp_path, SIZE) as journal:
+        with pytest.raises(ConfigError, match=r"journal .*corrupt"):
+            await journal.read(Seq(0), 10, 1 << 20)
+    with pytest.raises(ConfigError, match="corrupt"), open_operator(tmp_path) as operator:
+        operator.records(0)
 
 
 async def test_wait_wakes_when_a_record_comes(journal: SqliteJournal) -> None:

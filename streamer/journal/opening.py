@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from zstandard import ZstdError
+
 from streamer import folders
 from streamer.errors import ConfigError, RetryableError
 from streamer.journal.schema import MIGRATIONS, PRAGMAS, VERSION
@@ -34,6 +36,8 @@ def map_errors(path: Path) -> Iterator[None]:
     """SQLite's and the system's words to verdicts."""
     try:
         yield
+    except ZstdError as error:
+        raise _corrupt(path, error) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in _RETRYABLE or (code == sqlite3.SQLITE_CANTOPEN and _is_full(path.parent)):
@@ -41,12 +45,14 @@ def map_errors(path: Path) -> Iterator[None]:
                 f"journal {path}: {error}; free disk space, intake waits until there is room"
             ) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise ConfigError(
-                f"journal {path}: corrupt ({error}); move it away to begin anew from `start`, or restore a copy"
-            ) from error
+            raise _corrupt(path, error) from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
             raise ConfigError(f"journal {path}: cannot be written ({error}); give this user the folder") from error
         raise
+
+
+def _corrupt(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"journal {path}: corrupt ({error}); move it away to begin anew from `start`, or restore a copy")
 
 
 def _is_full(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.errors import ConfigError
+from streamer.journal.blocks import unpack
 from streamer.journal.opening import FILE, cannot_be_written, from_the_future, map_errors
 from streamer.journal.schema import VERSION
 from streamer.journal.sqlite import memory_key, select_letters
@@ -87,7 +88,7 @@ class Operator:
         if row is None:
             return []
         first = row[0] - row[1] + 1
-        numbered = enumerate(row[2].split(b"\n"), first)
+        numbered = enumerate(unpack(row[2]), first)
         return [Record(Seq(seq), line) for seq, line in numbered if seq > after]
 
     def find(self, event_id: str) -> list[Record]:

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,8 +14,9 @@ from typing import Any, Literal, TypeVar
 import orjson
 
 from streamer.errors import ConfigError, RetryableError
-from streamer.journal.blocks import Blocks, split
+from streamer.journal.blocks import Block, Blocks, pack, unpack
 from streamer.journal.opening import FILE, connect, lock, map_errors, transaction
+from streamer.journal.thread import JournalThread
 from streamer.model import Bookmark, Entry, Event, Listing, Progress, Record, Seq, SinkName, SourceName
 from streamer.ports import Backlog, DeadLetter, JournalSize, Repair, Replay, SinkPosition
 
@@ -51,7 +51,7 @@ class SqliteJournal:
             if locked is None:
                 os.close(self._lock_fd)
             raise
-        self._thread = ThreadPoolExecutor(1, "journal")
+        self._thread = JournalThread()
         self._blocks = Blocks()
         self._grown = asyncio.Condition()
         with map_errors(self.path):
@@ -65,13 +65,13 @@ class SqliteJournal:
 
     async def _run(self, function: Callable[..., T], *values: Any) -> T:
         with map_errors(self.path):
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *values)
+            return await self._thread.run(function, *values)
 
     async def close(self) -> None:
         try:
             await self._run(self._db.close)
         finally:
-            self._thread.shutdown()
+            self._thread.close()
             os.close(self._lock_fd)
 
     # --- intake ------------------------------------------------------------------------------------------------------
@@ -106,9 +106,10 @@ class SqliteJournal:
     async def append(
         self, source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /
     ) -> int:
-        blocks = await self._run(self._append, source, listing, entries, progress)
+        with map_errors(self.path):
+            blocks = await self._thread.run_long(self._append, source, listing, entries, progress)
         for last_seq, lines in blocks:
-            self._blocks.put(last_seq, lines)
+            self._blocks.appended.put(last_seq, lines)
         if blocks:
             self.head = Seq(blocks[-1][0])
             async with self._grown:
@@ -118,7 +119,8 @@ class SqliteJournal:
     def _append(
         self, source: str, listing: str, entries: Sequence[Entry], progress: Progress
     ) -> list[tuple[int, list[bytes]]]:
-        needed = sum(len(e.line) for e in entries)
+        packed = pack(e.line for e in entries)
+        needed = sum(len(block.body) for block in packed)
         if (
             entries
             and self._used_bytes() + needed > self.max_bytes
@@ -136,7 +138,7 @@ class SqliteJournal:
                 "INSERT INTO progress VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET watermark = excluded.watermark, rechecked = excluded.rechecked",
                 (number, listing, progress.watermark, json.dumps(progress.rechecked), progress.begin),
             )
-            return self._insert(number, source, listing, entries) if entries else []
+            return self._insert(number, source, listing, entries, packed) if entries else []
 
     def _source_number(self, name: str) -> int:
         self._db.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (name,))
@@ -144,9 +146,9 @@ class SqliteJournal:
         return number
 
     def _insert(
-        self, number: int, source: str, listing: str, entries: Sequence[Entry]
+        self, number: int, source: str, listing: str, entries: Sequence[Entry], packed: list[Block]
     ) -> list[tuple[int, list[bytes]]]:
-        """Ids first: they decide which entries are new. As a rule all are, and one statement does it."""
+        """Ids first: they decide which entries are new. As a rule all are, and one statement does it. `packed`: the entries."""
         head: int = self._one("SELECT seq FROM head")
         keys = [(e.effective_at, memory_key(e.id)) for e in entries]
         self._db.execute("SAVEPOINT ids")
@@ -157,16 +159,17 @@ class SqliteJournal:
             for key, entry in zip(keys, entries, strict=True):
                 if key not in known:
                     fresh.setdefault(key, entry)
-            keys, entries = list(fresh), list(fresh.values())
+            keys, packed = list(fresh), pack(e.line for e in fresh.values())
             self._remember(number, listing, head, keys)
         self._db.execute("RELEASE ids")
-        blocks = list(split(head, [e.line for e in entries]))
+        blocks: list[tuple[int, list[bytes]]] = []
         now = self._clock()
-        for last, lines in blocks:
-            body = b"\n".join(lines)
-            row = (last, len(lines), number, listing, now, len(body), body)
+        for lines, body in packed:
+            head += len(lines)
+            blocks.append((head, lines))
+            row = (head, len(lines), number, listing, now, sum(map(len, lines)), body)
             self._db.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        self._db.execute("UPDATE head SET seq = ?", (head + len(entries),))
+        self._db.execute("UPDATE head SET seq = ?", (head,))
         return blocks
 
     def _remember(self, number: int, listing: str, head: int, keys: list[tuple[int, str]]) -> int:
@@ -257,7 +260,7 @@ class SqliteJournal:
                 if loaded is None:
                     break
                 # Here and not on the journal's thread: others look into the cache meanwhile.
-                block = self._blocks.put(*loaded)
+                block = self._blocks.loaded.put(*loaded)
             first, lines = block
             for seq in range(max(after + 1, first), first + len(lines)):
                 line = lines[seq - first]
@@ -266,6 +269,8 @@ class SqliteJournal:
                     return records
                 records.append(Record(Seq(seq), line))
                 after = Seq(seq)
+            # Read to its end: who has loaded it needs it no more.
+            self._blocks.loaded.drop(first + len(lines) - 1)
         return records
 
     def _load(self, after: int) -> tuple[int, list[bytes]] | None:
@@ -273,7 +278,7 @@ class SqliteJournal:
         row = self._db.execute(
             "SELECT last_seq, body FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
         ).fetchone()
-        return (row[0], row[1].split(b"\n")) if row is not None else None
+        return (row[0], unpack(row[1])) if row is not None else None
 
     async def ack(self, sink: SinkName, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /) -> None:
         await self._run(self._ack, sink, upto, bookmark, dead)

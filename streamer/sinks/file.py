@@ -58,7 +58,7 @@ class Rotate(Strict):
 
 class FileBatch(BatchOptions):
     events: Annotated[int, Field(ge=1, le=50_000)] = 5000
-    bytes: Annotated[ByteSize, Field(ge=1024, le=256 << 20)] = ByteSize(1 << 20)
+    bytes: Annotated[ByteSize, Field(ge=1024, le=256 << 20)] = ByteSize(4 << 20)
     wait: Wait = 0.0
 
 
