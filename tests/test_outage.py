@@ -51,9 +51,9 @@ def test_an_outage_costs_the_others_nothing(tmp_path: Path, simulator: Child) ->
 @pytest.mark.timeout(300)
 def test_a_full_journal_waits_and_everything_arrives(tmp_path: Path, simulator: Child) -> None:
     """Goal: a dead sink and a small journal stop intake, not the sinks that work, and lose nothing.
-    Method: 4 MiB of journal for 20 MB of events; what works has all that intake took before the webhook is mended."""
+    Method: 2 MiB of journal for 20 MB of events; what works has all that intake took before the webhook is mended."""
     place, wanted = Place(tmp_path, simulator.base_url), truth(simulator)
-    place.change("journal", {"max_size": "4MiB", "keep": "1s"})
+    place.change("journal", {"max_size": "2MiB", "keep": "1s"})
     with receiving(Hook(answer=lambda _: 503)) as hook:
         three_sinks(place, hook)
         with running(place) as daemon:
