@@ -69,7 +69,8 @@ class SqliteJournal:
 
     async def close(self) -> None:
         try:
-            await self._run(self._db.close)
+            with map_errors(self.path):
+                await self._thread.run_long(self._db.close)  # after appends that are under way
         finally:
             self._thread.close()
             os.close(self._lock_fd)
