@@ -5,7 +5,8 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from streamer.journal.opening import FILE
 from streamer.journal.operator import open_operator
 from streamer.journal.schema import VERSION
 from streamer.journal.sqlite import SqliteJournal, memory_key, open_journal
+from streamer.journal.thread import JournalThread
 from streamer.model import Entry, Event, EventId, Progress, Seq, SinkName, SourceName
 from streamer.ports import DeadLetter, SinkPosition
 from tests.records import noise
@@ -58,6 +60,10 @@ def clock() -> Clock:
 async def journal(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteJournal]:
     async with open_journal(tmp_path / "state", SIZE, clock) as opened:
         yield opened
+
+
+async def error_of(awaited: Awaitable[object]) -> BaseException | None:
+    return (await asyncio.gather(awaited, return_exceptions=True))[0]  # type: ignore[return-value]  # or its result
 
 
 async def read_all(journal: SqliteJournal, after: int = 0) -> list[tuple[int, bytes]]:
@@ -235,23 +241,25 @@ async def test_a_full_journal_refuses_and_loses_nothing(tmp_path: Path) -> None:
         )
 
 
-async def test_a_sink_gets_its_turn_before_appends_that_wait(journal: SqliteJournal) -> None:
-    """Else it falls behind for as long as there is much to append; method: an ack that comes after eight appends of 2 MB."""
-    await journal.position(SINK, "earliest")
-    done: list[str] = []
+async def test_a_sink_gets_its_turn_before_appends_that_wait() -> None:
+    """Else it falls behind for as long as there is much to append; method: two appends of which one is under way, then an ack, and an error."""
+    thread, order, under_way = JournalThread(), list[str](), threading.Event()
 
-    async def append(number: int) -> None:
-        large = [Entry(EventId(f"{number}-{n}"), number, noise(n)) for n in range(1000)]
-        await journal.append(ACME, "organization", large, Progress(number))
-        done.append("append")
+    def refused() -> None:
+        order.append("refused")
+        raise RetryableError("no")
 
     async with asyncio.TaskGroup() as tasks:
-        for number in range(8):
-            tasks.create_task(append(number))
+        tasks.create_task(thread.run_long(under_way.wait))
+        tasks.create_task(thread.run_long(order.append, "append"))
         await asyncio.sleep(0)
-        await journal.ack(SINK, Seq(0), None, [])
-        done.append("ack")
-    assert done.index("ack") <= 2, "after the append that was under way"
+        tasks.create_task(thread.run(order.append, "ack"))
+        error = tasks.create_task(error_of(thread.run(refused)))
+        await asyncio.sleep(0)
+        under_way.set()
+    thread.close()
+    assert order == ["ack", "refused", "append"]
+    assert str(error.result()) == "no"
 
 
 async def test_who_is_behind_loads_a_block_once(journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
