@@ -1,5 +1,6 @@
 """The loop from the journal to one sink: read, encode, write, ack. Retries, halving, dead letters, the fuse: only here."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from streamer.telemetry import SinkStatus, Telemetry
 
 T = TypeVar("T")
 
+TURN_S = 0.001
+"""After so long at encoding others get the loop: a batch may hold thousands of records, and a format take 25 µs for each."""
 IDLE_S = 1.0
 """How often a sink looks for what an operator asked (retries, replays) and ticks."""
 FUSE = 10
@@ -119,7 +122,7 @@ class Delivery:
 
     async def _retry(self, letters: Sequence[DeadLetter]) -> None:
         """All at once; where the sink refuses them, one by one."""
-        messages = self._encode([Record(letter.seq, letter.line) for letter in letters], replayed=True)
+        messages = await self._encode([Record(letter.seq, letter.line) for letter in letters], replayed=True)
         try:
             bookmark = await self._write(messages) if messages else None
         except PermanentError as error:
@@ -155,7 +158,7 @@ class Delivery:
     async def _deliver(self, records: Sequence[Record], upto: Seq, commit: Commit, *, replayed: bool) -> None:
         """Everything of `records` that the sink wants is taken or dead-lettered, and `upto` committed, when this returns."""
         began = time.monotonic()
-        messages = self._encode(records, replayed=replayed)
+        messages = await self._encode(records, replayed=replayed)
         self.telemetry.sink_filtered(self._row, len(records) - len(messages))
         parts = [messages] if messages else []
         while parts:
@@ -172,13 +175,19 @@ class Delivery:
         if not messages:
             await commit(upto, None, ())
 
-    def _encode(self, records: Sequence[Record], *, replayed: bool) -> list[Message]:
+    async def _encode(self, records: Sequence[Record], *, replayed: bool) -> list[Message]:
+        """What the sink wants of them, as it wants it."""
         where, redact, encode = self.where, self.redact, self.format.encode
-        if where is not None:
-            records = [r for r in records if where(r.envelope)]
-        if redact is not None:
-            records = [redact(r) for r in records]
-        return [Message(r, encode(r), replayed) for r in records]
+        messages: list[Message] = []
+        turn_ends = time.monotonic() + TURN_S
+        for whole in records:
+            if where is None or where(whole.envelope):
+                record = whole if redact is None else redact(whole)
+                messages.append(Message(record, encode(record), replayed))
+            if time.monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = time.monotonic() + TURN_S
+        return messages
 
     async def _refused(
         self, part: list[Message], last: Seq, error: PermanentError, records: Sequence[Record], commit: Commit

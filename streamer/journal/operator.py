@@ -83,12 +83,12 @@ class Operator:
     def records(self, after: int) -> list[Record]:
         """What follows `after` in its block, or the next block; empty at the head."""
         row = self._db.execute(
-            "SELECT last_seq, count, body FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
+            "SELECT last_seq, count, body, size FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
         ).fetchone()
         if row is None:
             return []
         first = row[0] - row[1] + 1
-        numbered = enumerate(unpack(row[2]), first)
+        numbered = enumerate(unpack(row[2], row[3]), first)
         return [Record(Seq(seq), line) for seq, line in numbered if seq > after]
 
     def find(self, event_id: str) -> list[Record]:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,7 +17,6 @@ import orjson
 from streamer.errors import ConfigError, RetryableError
 from streamer.journal.blocks import Block, Blocks, pack, unpack
 from streamer.journal.opening import FILE, connect, lock, map_errors, transaction
-from streamer.journal.thread import JournalThread
 from streamer.model import Bookmark, Entry, Event, Listing, Progress, Record, Seq, SinkName, SourceName
 from streamer.ports import Backlog, DeadLetter, JournalSize, Repair, Replay, SinkPosition
 
@@ -51,7 +51,9 @@ class SqliteJournal:
             if locked is None:
                 os.close(self._lock_fd)
             raise
-        self._thread = JournalThread()
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._appending = asyncio.Lock()
+        """One append at a time waits for the thread: what a sink asks for comes behind that one at most, however many listings catch up."""
         self._blocks = Blocks()
         self._grown = asyncio.Condition()
         with map_errors(self.path):
@@ -65,14 +67,13 @@ class SqliteJournal:
 
     async def _run(self, function: Callable[..., T], *values: Any) -> T:
         with map_errors(self.path):
-            return await self._thread.run(function, *values)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *values)
 
     async def close(self) -> None:
         try:
-            with map_errors(self.path):
-                await self._thread.run_long(self._db.close)  # after appends that are under way
+            await self._run(self._db.close)
         finally:
-            self._thread.close()
+            self._thread.shutdown()
             os.close(self._lock_fd)
 
     # --- intake ------------------------------------------------------------------------------------------------------
@@ -107,8 +108,8 @@ class SqliteJournal:
     async def append(
         self, source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /
     ) -> int:
-        with map_errors(self.path):
-            blocks = await self._thread.run_long(self._append, source, listing, entries, progress)
+        async with self._appending:
+            blocks = await self._run(self._append, source, listing, entries, progress)
         for last_seq, lines in blocks:
             self._blocks.appended.put(last_seq, lines)
         if blocks:
@@ -165,10 +166,10 @@ class SqliteJournal:
         self._db.execute("RELEASE ids")
         blocks: list[tuple[int, list[bytes]]] = []
         now = self._clock()
-        for lines, body in packed:
+        for lines, size, body in packed:
             head += len(lines)
             blocks.append((head, lines))
-            row = (head, len(lines), number, listing, now, sum(map(len, lines)), body)
+            row = (head, len(lines), number, listing, now, size, body)
             self._db.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("UPDATE head SET seq = ?", (head,))
         return blocks
@@ -270,16 +271,14 @@ class SqliteJournal:
                     return records
                 records.append(Record(Seq(seq), line))
                 after = Seq(seq)
-            # Read to its end: who has loaded it needs it no more.
-            self._blocks.loaded.drop(first + len(lines) - 1)
         return records
 
     def _load(self, after: int) -> tuple[int, list[bytes]] | None:
         """(last seq, lines) of the block that holds the record after `after`, or the next there is."""
         row = self._db.execute(
-            "SELECT last_seq, body FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
+            "SELECT last_seq, body, size FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
         ).fetchone()
-        return (row[0], unpack(row[1])) if row is not None else None
+        return (row[0], unpack(row[1], row[2])) if row is not None else None
 
     async def ack(self, sink: SinkName, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /) -> None:
         await self._run(self._ack, sink, upto, bookmark, dead)
