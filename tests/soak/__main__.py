@@ -4,6 +4,7 @@ Live traffic with mild faults goes into a file, an archive and a webhook that is
 pruning happens all the time. What the daemon costs is read from outside. Exit 1 where something grew, or an event is missing or twice.
 """
 
+import math
 import random
 import sys
 import tempfile
@@ -53,12 +54,14 @@ def watched(place: Place, hook: Hook, minutes: float) -> list[Sample]:
     return samples
 
 
-def told(child: Child) -> set[bytes]:
-    return {row["id"].encode() for listing in ("organization", "tenant") for row in child.truth(listing)}
+def told(child: Child, until: float) -> set[bytes]:
+    """What shows by `until`, Unix seconds: the simulator's truth also has what it will show late."""
+    rows = (row for listing in ("organization", "tenant") for row in child.truth(listing))
+    return {row["id"].encode() for row in rows if row["visible_at"] <= until}
 
 
 def wrong(place: Place, hook: Hook, before: set[bytes], after: set[bytes]) -> list[str]:
-    """What each sink has against what upstream told. `before` was told before the last look at it, `after` is all."""
+    """What each sink has against what upstream told. `before` showed before the last look at it, `after` is all."""
     numbered = sorted(
         place.folder.glob("audit.jsonl*"), key=lambda path: -int(path.suffix[1:]) if path.suffix[1:].isdigit() else 0
     )
@@ -88,10 +91,10 @@ def main() -> int:
         place = Place(Path(scratch), child.base_url)
         configured(place, hook)
         samples = watched(place, hook, minutes)
-        before = told(child)
+        before = told(child, time.time())
         hook.answer = lambda _: 200
         assert once(place) == 0
-        problems = wrong(place, hook, before, told(child))
+        problems = wrong(place, hook, before, told(child, math.inf))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "soak.csv").write_text(as_csv(samples))
     (folder / "soak.svg").write_text(picture(samples))
