@@ -24,7 +24,7 @@ CHILDREN = 6
 TARGETS: Mapping[str, tuple[str, str, str]] = {
     "windows": ("windows.py", "test_windows.py", ""),
     "delivery": ("delivery.py", "test_delivery.py", ""),
-    "journal": ("journal/*s*.py", "test_journal.py", ""),
+    "journal": ("journal/*s*.py", "test_journal.py\n  tests/test_journal_blocks.py", ""),
     "decode": ("decode/*.py", "test_decode.py", "cheap or any_bytes or any_json or anything_like or mutated_events"),
 }
 """The source (a pattern), its tests, and which of them not to run: those that measure time, and those that would take a minute a change."""

@@ -5,7 +5,6 @@ import os
 import sqlite3
 import stat
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from itertools import pairwise
@@ -15,10 +14,9 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from zstandard import ZstdError
 
 from streamer.errors import ConfigError, RetryableError
-from streamer.journal.blocks import BLOCK_BYTES, BLOCK_EVENTS, KEPT_BYTES, Kept, pack, unpack
+from streamer.journal.blocks import BLOCK_BYTES, BLOCK_EVENTS
 from streamer.journal.opening import FILE
 from streamer.journal.operator import open_operator
 from streamer.journal.schema import VERSION
@@ -283,51 +281,6 @@ async def test_who_is_behind_loads_a_block_once(journal: SqliteJournal) -> None:
         records = await journal.read(Seq(after), BLOCK_EVENTS // 5, 1 << 30)
         after, taken = records[-1].seq, taken + len(records)
     assert (taken, len(asked)) == (BLOCK_EVENTS, 1)
-
-
-def test_blocks_in_memory_are_bounded_and_found_at_once() -> None:
-    """Goal: blocks of one event are thousands, and reading them in turn stands still for nobody. Method: 20,000 of them, then every one asked
-    for, beside the CPU time of a plain walk over a dictionary; large ones, of which few stay, the last used."""
-    kept = Kept()
-    for seq in range(1, 20_001):
-        kept.put(seq, [b"x" * 400])
-    found = [seq for seq in range(1, 20_001) if kept.find(seq) is not None]
-    assert found == list(range(20_000 - KEPT_BYTES // 400 + 1, 20_001))
-    began = time.process_time()
-    for seq in found:
-        assert kept.find(seq) == (seq, [b"x" * 400])
-    took = time.process_time() - began
-    numbers = dict.fromkeys(range(100_000))
-    began = time.process_time()
-    for number in numbers:
-        assert number >= 0
-    assert took < 20 * max(time.process_time() - began, 0.002)
-    large = Kept()
-    large.put(10, [b"a" * (KEPT_BYTES // 3)] * 2)
-    large.put(20, [b"b" * (KEPT_BYTES // 4)])
-    assert large.find(9) is not None
-    large.put(30, [b"c" * (KEPT_BYTES // 4)])
-    assert (large.find(20), large.find(11)) == (None, None), "used longest ago; never there"
-    assert large.find(10) is not None
-    assert large.find(30) is not None
-    assert large.put(40, [b"d" * KEPT_BYTES * 2]) == large.find(40), "one is kept, however large"
-    assert large.find(30) is None
-
-
-def test_a_damaged_head_of_a_block_is_seen() -> None:
-    """Goal: no wrong lines, and no memory for what a flipped bit asks for. Method: each bit of the frame's first bytes; one of them means
-    nothing in the format, and harms nothing."""
-    [block] = pack([noise(n) for n in range(20)])
-    harmless = []
-    for bit in range(24 * 8):
-        body = bytearray(block.body)
-        body[bit // 8] ^= 1 << bit % 8
-        try:
-            assert unpack(bytes(body), block.size) == block.lines
-            harmless.append(bit)
-        except ZstdError:
-            continue
-    assert harmless == [4 * 8 + 4]
 
 
 async def test_lines_are_kept_small_and_damage_is_seen(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from bench.peers.process import Command
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("PEERS_CACHE") or HERE.parents[1] / ".cache" / "peers")
 KEY = "sk-admin-simulated"
+CONCURRENCY = 8
+"""Our default."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Job:
     """Be ready for events that appear so late: as a delay or as a lag, by the program; ours always is."""
     recheck: str = "15m"
     """How often ours reads the last two hours again; the others have no such thing."""
-    concurrency: int = 8
+    concurrency: int = CONCURRENCY
     """Windows that ours walks at once; the others follow one cursor."""
 
 

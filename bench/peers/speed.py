@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers.outcome import compare
-from bench.peers.peer import Job, Peer
+from bench.peers.peer import CONCURRENCY, Job, Peer
 from bench.peers.process import Usage, run
 from tests.simulation import Child, simulated_in_child
 
@@ -24,14 +24,13 @@ class Load:
     """The newest so many; fewer where a page takes long, for the bench's own time."""
     tenant: bool = False
     """Both listings; else the organization's alone."""
-    concurrency: int = 8
-    """Of ours; 8 is its default."""
+    concurrency: int = CONCURRENCY
+    """Of ours."""
 
     def __str__(self) -> str:
         tenant = ", both listings" if self.tenant else ""
-        return f"{self.latency_ms} ms{tenant}" + (
-            f", `concurrency: {self.concurrency}`" if self.concurrency != 8 else ""
-        )
+        more = f", `concurrency: {self.concurrency}`" if self.concurrency != CONCURRENCY else ""
+        return f"{self.latency_ms} ms{tenant}{more}"
 
     @property
     def listings(self) -> tuple[str, ...]:
