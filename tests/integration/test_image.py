@@ -57,6 +57,9 @@ def base_root() -> Path:
         root = folder / "root"
         fetch(["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root), sites[0]], folder)
         (root / "usr/bin/python").symlink_to("python3")
+        if (root / "proc").is_symlink():  # so debootstrap leaves it where it takes the machine for a container
+            (root / "proc").unlink()
+            (root / "proc").mkdir()
         for mark in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
             mark.unlink()
         shutil.rmtree(root / "var/cache/apt")
