@@ -355,7 +355,7 @@ class Allowance:
 class RangeWalk(Generic[P]):
     """Several walks at once over one long range; what they find is prepared and stored in time order, each window once.
 
-    Preparing works ahead of storing by one window, so that the processor and the disk work at the same time. Memory is bounded: a
+    Preparing works ahead of storing by two windows, so that the processor and the disk work at the same time. Memory is bounded: a
     walker takes no new window while the allowance is used up by finished ones that wait for the one that is next in time.
     """
 
@@ -425,7 +425,6 @@ class RangeWalk(Generic[P]):
     async def _preparer(self) -> None:
         while self._next < self._end and (walked := await self._next_walked()) is not None:
             window, events = walked
-            await self._prepared.join()
             prepared = await self._prepare(events)
             assert window.end is not None
             async with self._changed:
@@ -449,7 +448,6 @@ class RangeWalk(Generic[P]):
 
     async def _storer(self) -> None:
         while (prepared := await self._prepared.get()) is not None:
-            self._prepared.task_done()
             window, what = prepared
             await self._store(window, what)
             del prepared, what  # As above.

@@ -2,8 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import cached_property
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NewType
 
 import msgspec
@@ -30,7 +29,7 @@ MAX_EPOCH_SECONDS = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second tha
 
 def from_epoch(seconds: float) -> datetime:
     """Unix seconds to an aware UTC time; what RFC 3339 cannot write is clamped to its nearest end."""
-    return datetime.fromtimestamp(min(max(seconds, 0), MAX_EPOCH_SECONDS), UTC)
+    return EPOCH + timedelta(0, min(max(seconds, 0), MAX_EPOCH_SECONDS))  # two thirds of what `fromtimestamp` takes
 
 
 def to_epoch(time: datetime) -> int:
@@ -190,13 +189,12 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """`encode_envelope`'s bytes: JSON without a line break."""
 
 
-class Record:
+class Record(msgspec.Struct, eq=False, gc=False):
     """An envelope with its place in the journal. Decodes itself only when somebody looks inside."""
 
-    def __init__(self, seq: Seq, line: bytes) -> None:
-        self.seq = seq
-        self.line = line
-        self._envelope: Envelope | None = None
+    seq: Seq
+    line: bytes
+    _envelope: Envelope | None = None
 
     @property
     def envelope(self) -> Envelope:
@@ -204,12 +202,6 @@ class Record:
         if self._envelope is None:
             self._envelope = decode_envelope(self.line)
         return self._envelope
-
-    @cached_property
-    def tree(self) -> dict[str, Any]:
-        """The whole line as plain Python objects, `event` included: what a format maps from."""
-        tree: dict[str, Any] = msgspec.json.decode(self.line)
-        return tree
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):

@@ -23,7 +23,7 @@ from streamer.sinks.file import FileOptions, open_file
 from tests.records import batch
 
 NAME = SinkName("out")
-COUNTED = ("open", "write", "pread", "ftruncate", "fdatasync", "fsync", "rename", "unlink", "fchmod")
+COUNTED = ("open", "writev", "pread", "ftruncate", "fdatasync", "fsync", "rename", "unlink", "fchmod")
 
 
 class Counter:
@@ -40,8 +40,9 @@ class Counter:
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.calls.append(name)
             if len(self.calls) == self.die_at:
-                if name == "write":
-                    call(args[0], args[1][: len(args[1]) // 2])
+                if name == "writev":
+                    text = b"".join(args[1])
+                    call(args[0], [text[: len(text) // 2]])
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(*args, **kwargs)
 

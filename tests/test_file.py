@@ -149,13 +149,13 @@ def test_bytes_and_names_are_durable_before_the_ack(tmp_path: Path) -> None:
     """Goal: power may fail after any ack; method: in the order of calls, a sync follows the last write of a batch, and the folder is
     synced when a name in it was made or changed, before anything is written."""
     calls = crash_everywhere(tmp_path, 3, BATCH, 1024, 5)[-1]["calls"]
-    assert calls.count("write") == 3
+    assert calls.count("writev") == 3
     for at, call in enumerate(calls):
-        if call == "write":
+        if call == "writev":
             assert calls[at + 1] == "fdatasync"
         if call in ("fchmod", "rename"):
             rest = calls[at:]
-            assert "fsync" in rest[: rest.index("write")]
+            assert "fsync" in rest[: rest.index("writev")]
 
 
 ACTIONS = [

@@ -276,7 +276,7 @@ async def test_who_is_behind_loads_a_block_once(journal: SqliteJournal) -> None:
     await journal.append(ACME, "organization", entries(BLOCK_EVENTS), Progress(1))
     after, taken = 0, 0
     for turn in range(5):
-        large = [Entry(EventId(f"large{turn}-{n}"), turn, noise(n, BLOCK_BYTES // 2)) for n in range(6)]
+        large = [Entry(EventId(f"large{turn}-{n}"), turn, noise(n, BLOCK_BYTES // 2)) for n in range(10)]
         await journal.append(ACME, "organization", large, Progress(1))
         records = await journal.read(Seq(after), BLOCK_EVENTS // 5, 1 << 30)
         after, taken = records[-1].seq, taken + len(records)

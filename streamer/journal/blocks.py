@@ -1,8 +1,10 @@
 """Records are kept in blocks: many lines in one row of the database, compressed together."""
 
+import io
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import zstandard
@@ -10,7 +12,10 @@ import zstandard
 BLOCK_BYTES = 2 << 20
 """Of lines: what a walk of a window of usual events brings."""
 BLOCK_EVENTS = 1000
-KEPT_BYTES = 4 << 20
+APPENDED_BYTES = 8 << 20
+"""In memory, of what was appended last. A sink that falls further behind has to load blocks, falls back more by it, and reaches the head only
+after all is caught up: so there is room for what comes while a sink writes two of its batches."""
+LOADED_BYTES = 4 << 20
 LEVEL = 1
 """Of Zstandard. Higher ones take longer than the disk is spared."""
 
@@ -23,14 +28,30 @@ class Block(NamedTuple):
     """As it is stored: one Zstandard frame that knows its size and has a checksum."""
 
 
-def pack(lines: Iterable[bytes]) -> list[Block]:
-    """Blocks of at most BLOCK_EVENTS lines and about BLOCK_BYTES bytes. Other threads run while it compresses."""
-    compress = zstandard.ZstdCompressor(LEVEL, write_checksum=True).compress
-    blocks: list[Block] = []
-    for block in _split(lines):
-        text = b"\n".join(block)
-        blocks.append(Block(block, len(text), compress(text)))
-    return blocks
+class Packer:
+    """Makes blocks. For one thread; others run while it compresses.
+
+    Its buffer stays: a text of its own for every block would come from the system as pages of zeros, which costs more than to fill it.
+    """
+
+    def __init__(self) -> None:
+        self._compress = zstandard.ZstdCompressor(LEVEL, write_checksum=True).compress
+        self._text = io.BytesIO()
+
+    def pack(self, lines: Iterable[bytes]) -> list[Block]:
+        """Blocks of at most BLOCK_EVENTS lines and about BLOCK_BYTES bytes."""
+        return [self._packed(block) for block in _split(lines)]
+
+    def _packed(self, lines: list[bytes]) -> Block:
+        text = self._text
+        text.seek(0)
+        text.writelines(chain.from_iterable(zip(lines, repeat(b"\n"))))
+        size = text.tell() - 1
+        with text.getbuffer() as view, view[:size] as block:
+            body = self._compress(block)
+        if size > 2 * BLOCK_BYTES:  # of one large event: its room is not kept
+            self._text = io.BytesIO()
+        return Block(lines, size, body)
 
 
 def unpack(body: bytes, size: int) -> list[bytes]:
@@ -64,7 +85,7 @@ class Blocks:
     """
 
     def __init__(self) -> None:
-        self.appended, self.loaded = Kept(), Kept()
+        self.appended, self.loaded = Kept(APPENDED_BYTES), Kept(LOADED_BYTES)
 
     def find(self, seq: int) -> tuple[int, list[bytes]] | None:
         """(first seq, lines) of the block that holds `seq`."""
@@ -72,24 +93,27 @@ class Blocks:
 
 
 class Kept:
-    """What was put here or found here last, up to KEPT_BYTES of lines: thousands of blocks where each is one event."""
+    """What was put here or found here last, up to `most` bytes of lines: thousands of blocks where each is one event."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._blocks: OrderedDict[int, tuple[int, list[bytes]]] = OrderedDict()
+        self._sizes: dict[int, int] = {}
         self._order: list[int] = []
         """The last seq of each, rising."""
         self._bytes = 0
 
-    def put(self, last_seq: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
-        """(first seq, lines)."""
+    def put(self, last_seq: int, lines: list[bytes], size: int) -> tuple[int, list[bytes]]:
+        """(first seq, lines). `size`: their bytes."""
         if last_seq not in self._blocks:
             insort(self._order, last_seq)
             self._blocks[last_seq] = (last_seq - len(lines) + 1, lines)
-            self._bytes += _size(lines)
-            while len(self._blocks) > 1 and self._bytes > KEPT_BYTES:
-                oldest, (_, dropped) = self._blocks.popitem(last=False)
+            self._sizes[last_seq] = size
+            self._bytes += size
+            while len(self._blocks) > 1 and self._bytes > self._most:
+                oldest, _ = self._blocks.popitem(last=False)
                 del self._order[bisect_left(self._order, oldest)]
-                self._bytes -= _size(dropped)
+                self._bytes -= self._sizes.pop(oldest)
         return self._blocks[last_seq]
 
     def find(self, seq: int) -> tuple[int, list[bytes]] | None:
@@ -101,7 +125,3 @@ class Kept:
             return None
         self._blocks.move_to_end(last)
         return self._blocks[last]
-
-
-def _size(lines: list[bytes]) -> int:
-    return sum(map(len, lines))

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 
 from streamer.errors import ConfigError, RetryableError
-from streamer.journal.blocks import Block, Blocks, pack, unpack
+from streamer.journal.blocks import Block, Blocks, Packer, unpack
 from streamer.journal.opening import FILE, connect, lock, map_errors, transaction
 from streamer.model import Bookmark, Entry, Event, Listing, Progress, Record, Seq, SinkName, SourceName
 from streamer.ports import Backlog, DeadLetter, JournalSize, Repair, Replay, SinkPosition
@@ -54,6 +54,7 @@ class SqliteJournal:
         self._thread = ThreadPoolExecutor(1, "journal")
         self._appending = asyncio.Lock()
         """One append at a time waits for the thread: what a sink asks for comes behind that one at most, however many listings catch up."""
+        self._pack = Packer().pack
         self._blocks = Blocks()
         self._grown = asyncio.Condition()
         with map_errors(self.path):
@@ -110,18 +111,18 @@ class SqliteJournal:
     ) -> int:
         async with self._appending:
             blocks = await self._run(self._append, source, listing, entries, progress)
-        for last_seq, lines in blocks:
-            self._blocks.appended.put(last_seq, lines)
+        for last_seq, block in blocks:
+            self._blocks.appended.put(last_seq, block.lines, block.size)
         if blocks:
             self.head = Seq(blocks[-1][0])
             async with self._grown:
                 self._grown.notify_all()
-        return sum(len(lines) for _, lines in blocks)
+        return sum(len(block.lines) for _, block in blocks)
 
     def _append(
         self, source: str, listing: str, entries: Sequence[Entry], progress: Progress
-    ) -> list[tuple[int, list[bytes]]]:
-        packed = pack(e.line for e in entries)
+    ) -> list[tuple[int, Block]]:
+        packed = self._pack(e.line for e in entries)
         needed = sum(len(block.body) for block in packed)
         if (
             entries
@@ -149,7 +150,7 @@ class SqliteJournal:
 
     def _insert(
         self, number: int, source: str, listing: str, entries: Sequence[Entry], packed: list[Block]
-    ) -> list[tuple[int, list[bytes]]]:
+    ) -> list[tuple[int, Block]]:
         """Ids first: they decide which entries are new. As a rule all are, and one statement does it. `packed`: the entries."""
         head: int = self._one("SELECT seq FROM head")
         keys = [(e.effective_at, memory_key(e.id)) for e in entries]
@@ -161,15 +162,15 @@ class SqliteJournal:
             for key, entry in zip(keys, entries, strict=True):
                 if key not in known:
                     fresh.setdefault(key, entry)
-            keys, packed = list(fresh), pack(e.line for e in fresh.values())
+            keys, packed = list(fresh), self._pack(e.line for e in fresh.values())
             self._remember(number, listing, head, keys)
         self._db.execute("RELEASE ids")
-        blocks: list[tuple[int, list[bytes]]] = []
+        blocks: list[tuple[int, Block]] = []
         now = self._clock()
-        for lines, size, body in packed:
-            head += len(lines)
-            blocks.append((head, lines))
-            row = (head, len(lines), number, listing, now, size, body)
+        for block in packed:
+            head += len(block.lines)
+            blocks.append((head, block))
+            row = (head, len(block.lines), number, listing, now, block.size, block.body)
             self._db.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._db.execute("UPDATE head SET seq = ?", (head,))
         return blocks
@@ -273,12 +274,12 @@ class SqliteJournal:
                 after = Seq(seq)
         return records
 
-    def _load(self, after: int) -> tuple[int, list[bytes]] | None:
-        """(last seq, lines) of the block that holds the record after `after`, or the next there is."""
+    def _load(self, after: int) -> tuple[int, list[bytes], int] | None:
+        """(last seq, lines, bytes) of the block that holds the record after `after`, or the next there is."""
         row = self._db.execute(
             "SELECT last_seq, body, size FROM blocks WHERE last_seq > ? ORDER BY last_seq LIMIT 1", (after,)
         ).fetchone()
-        return (row[0], unpack(row[1], row[2])) if row is not None else None
+        return (row[0], unpack(row[1], row[2]), row[2]) if row is not None else None
 
     async def ack(self, sink: SinkName, upto: Seq, bookmark: Bookmark | None, dead: Sequence[DeadLetter], /) -> None:
         await self._run(self._ack, sink, upto, bookmark, dead)

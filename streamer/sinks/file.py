@@ -15,8 +15,9 @@ import stat
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +33,8 @@ from streamer.sinks import SinkType
 
 TAIL = 4096
 """So many bytes before its length tell the bookmarked file from any other."""
+LINES_PER_WRITE = 512
+"""Each is two parts, of which Linux takes 1024 at once."""
 TORN_MARGIN = 64 << 20
 """What is cut off is at most one batch. A format may make a batch larger than the journal's lines are: four times, and this."""
 
@@ -106,6 +109,35 @@ def read_mark(bookmark: Bookmark | None) -> Mark | None:
 def is_torn(tail: bytes, lines: bytes) -> bool:
     """Whether `tail` can be what was left of a try to write `lines`, or a part or a superset of them."""
     return lines.startswith(tail) or tail.startswith(lines)
+
+
+def _as_text(bodies: Iterable[bytes]) -> bytes:
+    """A line each."""
+    return b"".join([body + b"\n" for body in bodies])
+
+
+def _last_of(before: bytes, bodies: list[bytes]) -> bytes:
+    """The last TAIL bytes of a file that ended with `before`, after `bodies` were written."""
+    size = first = 0
+    for first in range(len(bodies) - 1, -1, -1):
+        size += len(bodies[first]) + 1
+        if size >= TAIL:
+            break
+    return (before + _as_text(bodies[first:]))[-TAIL:]
+
+
+def _write_lines(fd: int, bodies: list[bytes]) -> int:
+    """Bytes written: all of them. From where they are: to put them together first costs a second copy, and the interpreter's lock meanwhile."""
+    written = 0
+    for begin in range(0, len(bodies), LINES_PER_WRITE):
+        parts = list(chain.from_iterable(zip(bodies[begin : begin + LINES_PER_WRITE], repeat(b"\n"))))
+        done, whole = os.writev(fd, parts), sum(map(len, parts))
+        if done < whole:
+            left = memoryview(b"".join(parts))[done:]
+            while left:
+                left = left[os.write(fd, left) :]
+        written += whole
+    return written
 
 
 def plan_shift(taken: Collection[int], keep: int) -> list[tuple[int, int]]:
@@ -247,17 +279,17 @@ class FileSink:
             self._busy.release()
 
     def _write(self, batch: Batch) -> Bookmark:
-        lines = b"\n".join([*(m.body for m in batch.messages), b""])
+        bodies = [m.body for m in batch.messages]
         with self._busy, map_errors(self._where, self._path):
             try:
                 if self._fd is not None and self._has_moved():
                     self._leave()
                 if self._fd is None:
-                    self._open(lines)
-                if self._rotated(len(lines)):
+                    self._open(bodies)
+                if self._rotated(sum(map(len, bodies)) + len(bodies)):
                     self._leave()
-                    self._open(lines)
-                self._append(lines)
+                    self._open(bodies)
+                self._append(bodies)
             except OSError:  # begin again from the name and the mark
                 self._close()
                 raise
@@ -281,7 +313,7 @@ class FileSink:
         self._mark = None
         self._close()
 
-    def _open(self, lines: bytes) -> None:
+    def _open(self, bodies: list[bytes]) -> None:
         """Stand at the mark, what is torn behind it cut off; or Repositioned, at the end of what is there."""
         path = Path(os.path.realpath(self._path))
         _refuse_odd(self._path, self._where)
@@ -290,9 +322,9 @@ class FileSink:
             _lock(fd, self._where, path)
             now = os.fstat(fd)
             mark = self._mark
-            is_here = mark is not None and self._cut(fd, path, mark, lines)
+            is_here = mark is not None and self._cut(fd, path, mark, bodies)
             if mark is not None and not is_here:
-                self._cut_moved(mark, lines)
+                self._cut_moved(mark, bodies)
             length = mark.length if mark is not None and is_here else now.st_size
             tail = _last_bytes(fd, length)
         except BaseException:
@@ -304,7 +336,7 @@ class FileSink:
         if not is_here:
             raise Repositioned(msgspec.to_builtins(self._mark))
 
-    def _cut(self, fd: int, path: Path, mark: Mark, lines: bytes) -> bool:
+    def _cut(self, fd: int, path: Path, mark: Mark, bodies: list[bytes]) -> bool:
         """Cut off what is torn. False, and nothing is touched, if the file is not the bookmarked one.
 
         It is known by what stands in it, so that it stays the same when it is copied to another disk. One that was empty is known by its
@@ -319,13 +351,13 @@ class FileSink:
                 f"{self._where}: {path} has {torn} bytes more than were acknowledged, which is more than a batch: the state folder is "
                 "older than the file; bring back the newer state, or move the file away"
             )
-        if mark.length == 0 and not (now.st_ino == mark.inode and is_torn(os.pread(fd, torn, 0), lines)):
+        if mark.length == 0 and not (now.st_ino == mark.inode and is_torn(os.pread(fd, torn, 0), _as_text(bodies))):
             return False
         if torn:
             os.ftruncate(fd, mark.length)
         return True
 
-    def _cut_moved(self, mark: Mark, lines: bytes) -> None:
+    def _cut_moved(self, mark: Mark, bodies: list[bytes]) -> None:
         """The bookmarked file was renamed within its folder before what is torn in it could be cut off. Known by its inode as well, because
         another sink may write the same lines next to it. Where it cannot be found or opened, its torn batch stays."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
@@ -335,7 +367,7 @@ class FileSink:
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
                 try:
                     with contextlib.suppress(ConfigError):  # it has grown: it is somebody else's now
-                        self._cut(fd, Path(path), mark, lines)
+                        self._cut(fd, Path(path), mark, bodies)
                 finally:
                     os.close(fd)
 
@@ -352,23 +384,19 @@ class FileSink:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def _append(self, lines: bytes) -> None:
+    def _append(self, bodies: list[bytes]) -> None:
         assert self._fd is not None
         assert self._mark is not None
         if self._tail and not self._tail.endswith(b"\n"):  # others left their last line open
-            lines = b"\n" + lines
+            bodies = [b"", *bodies]
         try:
-            left = memoryview(lines)
-            while left:
-                left = left[os.write(self._fd, left) :]
+            length = self._mark.length + _write_lines(self._fd, bodies)
             os.fdatasync(self._fd)
         except OSError:
             self._take_back(self._fd, self._mark.length)
             raise
-        self._tail = lines[-TAIL:] if len(lines) >= TAIL else (self._tail + lines)[-TAIL:]
-        self._mark = msgspec.structs.replace(
-            self._mark, length=self._mark.length + len(lines), crc=zlib.crc32(self._tail)
-        )
+        self._tail = _last_of(self._tail, bodies)
+        self._mark = msgspec.structs.replace(self._mark, length=length, crc=zlib.crc32(self._tail))
 
     def _take_back(self, fd: int, length: int) -> None:
         """Give back the room of a half-written batch. After a failed fsync nobody knows what the kernel still holds, so nothing of

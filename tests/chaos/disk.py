@@ -156,7 +156,7 @@ class Disk:
 
     def _note_torn(self, call: Call) -> None:
         """It died writing: how much of it the real disk has, nobody was told."""
-        if call.name in ("write", "pwrite64", "ftruncate") and (handle := self._handle(call)) is not None:
+        if call.name in ("write", "writev", "pwrite64", "ftruncate") and (handle := self._handle(call)) is not None:
             self._torn.append(handle.path)
 
     def _happened(self, call: Call) -> bool:
@@ -215,13 +215,15 @@ class Disk:
             self._write(handle.file, at, call)
             handle.at = at + (call.result or 0)
 
+    _on_writev = _on_write
+
     def _on_pwrite64(self, call: Call) -> None:
         if (handle := self._handle(call)) is not None:
             assert handle.file is not None
             self._write(handle.file, int(call.arguments.rpartition(",")[2]), call)
 
     def _write(self, file: File, at: int, call: Call) -> None:
-        data = _texts(call.arguments)[0][: call.result]
+        data = b"".join(_texts(call.arguments))[: call.result]
         file.pending.append(Write(at, data, is_cut=False, number=self._number))
         file.size = max(file.size, at + len(data))
 
