@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -55,6 +55,8 @@ class SqliteJournal:
         self._appending = asyncio.Lock()
         """One append at a time waits for the thread: what a sink asks for comes behind that one at most, however many listings catch up."""
         self._pack = Packer().pack
+        self._numbers: dict[str, int] = {}
+        """Of sources, as far as they are committed."""
         self._blocks = Blocks()
         self._grown = asyncio.Condition()
         with map_errors(self.path):
@@ -144,19 +146,26 @@ class SqliteJournal:
             return self._insert(number, source, listing, entries, packed) if entries else []
 
     def _source_number(self, name: str) -> int:
-        self._db.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (name,))
-        number: int = self._one("SELECT number FROM sources WHERE name = ?", name)
-        return number
+        """To be asked first in a transaction."""
+        if name not in self._numbers:
+            number = self._one("SELECT number FROM sources WHERE name = ?", name)
+            if number is None:
+                made: int = self._one("INSERT INTO sources (name) VALUES (?) RETURNING number", name)
+                return made
+            self._numbers[name] = number
+        return self._numbers[name]
 
     def _insert(
         self, number: int, source: str, listing: str, entries: Sequence[Entry], packed: list[Block]
     ) -> list[tuple[int, Block]]:
-        """Ids first: they decide which entries are new. As a rule all are, and one statement does it. `packed`: the entries."""
-        head: int = self._one("SELECT seq FROM head")
+        """Ids first: they decide which entries are new. As a rule all are, and one statement does it. `packed`: the entries.
+
+        Every statement hands the interpreter's lock to the loop, and waits until it gives it back: so there are as few as can be.
+        """
         keys = [(e.effective_at, memory_key(e.id)) for e in entries]
-        self._db.execute("SAVEPOINT ids")
+        head: int = self._one("UPDATE head SET seq = seq + ? RETURNING seq", len(keys)) - len(keys)
         if self._remember(number, listing, head, keys) != len(keys):
-            self._db.execute("ROLLBACK TO ids")
+            self._unremember(number, head, keys)
             known = self._known(source, keys)
             fresh: dict[tuple[int, str], Entry] = {}
             for key, entry in zip(keys, entries, strict=True):
@@ -164,7 +173,7 @@ class SqliteJournal:
                     fresh.setdefault(key, entry)
             keys, packed = list(fresh), self._pack(e.line for e in fresh.values())
             self._remember(number, listing, head, keys)
-        self._db.execute("RELEASE ids")
+            self._db.execute("UPDATE head SET seq = ?", (head + len(keys),))
         blocks: list[tuple[int, Block]] = []
         now = self._clock()
         for block in packed:
@@ -172,7 +181,6 @@ class SqliteJournal:
             blocks.append((head, block))
             row = (head, len(block.lines), number, listing, now, block.size, block.body)
             self._db.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        self._db.execute("UPDATE head SET seq = ?", (head,))
         return blocks
 
     def _remember(self, number: int, listing: str, head: int, keys: list[tuple[int, str]]) -> int:
@@ -180,6 +188,13 @@ class SqliteJournal:
             "INSERT OR IGNORE INTO ids SELECT ?, e.value ->> 0, e.value ->> 1, ?, ? + e.key + 1 FROM json_each(?) e",
             (number, listing, head, orjson.dumps(keys).decode()),
         ).rowcount
+
+    def _unremember(self, number: int, head: int, keys: list[tuple[int, str]]) -> None:
+        """What `_remember` has just added."""
+        self._db.execute(
+            "DELETE FROM ids WHERE (source, effective_at, id) IN (SELECT ?, e.value ->> 0, e.value ->> 1 FROM json_each(?) e) AND seq > ?",
+            (number, orjson.dumps(keys).decode(), head),
+        )
 
     async def hours(self, source: SourceName, listing: Listing, since: int, /) -> list[tuple[int, int, int]]:
         return await self._run(self._hours, source, listing, since)
@@ -285,12 +300,17 @@ class SqliteJournal:
         await self._run(self._ack, sink, upto, bookmark, dead)
 
     def _ack(self, sink: str, upto: int, bookmark: Bookmark | None, dead: Sequence[DeadLetter]) -> None:
-        with transaction(self._db):
-            self._db.execute("UPDATE sinks SET acked = max(acked, ?) WHERE name = ?", (upto, sink))
-            self._store_bookmark(sink, bookmark)
+        stored = json.dumps(dict(bookmark)) if bookmark is not None else None
+        with transaction(self._db) if dead else nullcontext():
+            self._db.execute(
+                "UPDATE sinks SET acked = max(acked, ?), bookmark = coalesce(?, bookmark) WHERE name = ?",
+                (upto, stored, sink),
+            )
             self._bury(dead)
 
     def _bury(self, dead: Sequence[DeadLetter]) -> None:
+        if not dead:
+            return
         self._db.executemany(
             "INSERT INTO dead_letters (sink, seq, id, type, reason, attempts, at, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(d.sink, d.seq, _text(d.id), _text(d.type), _text(d.reason), d.attempts, d.at, d.line) for d in dead],
@@ -380,7 +400,7 @@ class SqliteJournal:
         """Live pages and the write-ahead log. `settled`: move the log's pages first, so that none is counted twice."""
         if settled:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        pages = self._one("SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count")
         try:
             log = self.path.with_name(FILE + "-wal").stat().st_size
         except FileNotFoundError:
