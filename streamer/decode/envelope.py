@@ -32,10 +32,10 @@ def to_envelope(
     `observed_at` is aware; `late`: found by a recheck, after its time had been walked.
     """
     row = lookup(event.type)
-    reading = read_usual(event, row) or read_any(event, row)
+    raw, actor, project, payload, details, notes = read_usual(event, row) or read_any(event, row)
     unknowns = None
-    if reading.notes or not row.known:
-        unknowns = Unknowns(not row.known, tuple(dict.fromkeys(reading.notes))[:MAX_UNKNOWN_FIELDS])
+    if notes or not row.known:
+        unknowns = Unknowns(not row.known, tuple(dict.fromkeys(notes))[:MAX_UNKNOWN_FIELDS])
     return Envelope(
         id=event.id,
         source=source,
@@ -49,11 +49,11 @@ def to_envelope(
         late=late,
         outcome=row.outcome if event.type != UNKNOWN_TYPE else "unknown",
         severity=row.severity,
-        actor=reading.actor,
-        project=reading.project,
-        targets=_targets(row, reading.payload) if reading.payload is not None else [],
-        details=reading.details,
-        event=msgspec.Raw(reading.raw),
+        actor=actor,
+        project=project,
+        targets=_targets(row, payload) if payload is not None else [],
+        details=details,
+        event=msgspec.Raw(raw),
     ), unknowns
 
 

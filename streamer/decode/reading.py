@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -24,17 +24,9 @@ _SPACE = b" \t\r\n"
 _LINE_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
-class Reading(NamedTuple):
-    """What there is to say of an event."""
-
-    raw: bytes
-    """As it travels."""
-    actor: Actor | None
-    project: Project | None
-    payload: msgspec.Struct | None
-    details: msgspec.Raw
-    notes: list[str]
-    """See `Unknowns.fields`."""
+Reading = tuple[bytes, Actor | None, Project | None, msgspec.Struct | None, msgspec.Raw, list[str]]
+"""What there is to say of an event: (raw, as it travels; actor; project; payload; details; notes, as `Unknowns.fields`). With names it
+would take a third of a microsecond to make."""
 
 
 # --- an event as it should be ------------------------------------------------------------------------------------------
@@ -63,7 +55,7 @@ def read_usual(event: Event, row: EventType) -> Reading | None:
     if (read.id, read.type, read.effective_at) != (event.id, event.type, event.effective_at):
         return None
     notes: list[str] = []
-    return Reading(
+    return (
         raw,
         _copy(actor) if actor is not None else None,
         to_project(read.project) if read.project is not None else None,
@@ -121,7 +113,7 @@ def read_any(event: Event, row: EventType) -> Reading:
     _note_frame(notes, record, said, event, key)
     actor = to_actor(said.actor) if said.actor is not None else None
     project = to_project(said.project) if said.project is not None else None
-    return Reading(raw, actor, project, payload, details, notes)
+    return raw, actor, project, payload, details, notes
 
 
 def _payload(value: Any, row: EventType, notes: list[str]) -> msgspec.Struct | None:
