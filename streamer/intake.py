@@ -376,7 +376,8 @@ class RangeWalk(Generic[P]):
         self._changed = allowance.changed
         self._walked: dict[int, tuple[Window, list[Event]]] = {}
         self._under_way: set[int] = set()
-        self._prepared: asyncio.Queue[tuple[Window, P] | None] = asyncio.Queue(1)
+        self._prepared: asyncio.Queue[tuple[Window, P, int] | None] = asyncio.Queue(1)
+        """The last: how many events the window had, for the allowance."""
         self._stored = whole.start
 
     async def run(self) -> bool:
@@ -428,13 +429,12 @@ class RangeWalk(Generic[P]):
             prepared = await self._prepare(events)
             assert window.end is not None
             async with self._changed:
-                # Only now does it leave: while it is prepared it counts.
                 del self._walked[window.start]
-                self._allowance.events -= len(events)
                 self._next = window.end
                 self._changed.notify_all()
+            count = len(events)
             del walked, events
-            await self._prepared.put((window, prepared))
+            await self._prepared.put((window, prepared, count))
             del prepared
         await self._prepared.put(None)
         async with self._changed:
@@ -448,9 +448,13 @@ class RangeWalk(Generic[P]):
 
     async def _storer(self) -> None:
         while (prepared := await self._prepared.get()) is not None:
-            window, what = prepared
+            window, what, count = prepared
             await self._store(window, what)
             del prepared, what  # As above.
+            async with self._changed:
+                # Only now does it leave: as long as it is in memory it counts.
+                self._allowance.events -= count
+                self._changed.notify_all()
             if not self._stop.is_set():
                 assert window.end is not None
                 self._stored = window.end

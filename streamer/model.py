@@ -198,6 +198,9 @@ class Record(msgspec.Struct, eq=False, gc=False):
     line: bytes
     _envelope: Envelope | None = None
 
+    def __repr__(self) -> str:
+        return f"Record({self.seq})"  # what people did is nothing for a log
+
     @property
     def envelope(self) -> Envelope:
         # Not a cached_property: its lock costs a fifth of the decoding.

@@ -303,6 +303,28 @@ async def test_lines_are_kept_small_and_damage_is_seen(tmp_path: Path) -> None:
         operator.records(0)
 
 
+async def test_what_is_stored_is_seen_though_nobody_waits_for_it(journal: SqliteJournal) -> None:
+    """An append goes on in its thread when its task is cancelled: sinks must see what it stored; method: cancel it on its way."""
+    appending = asyncio.create_task(journal.append(ACME, "organization", entries(3), Progress(1)))
+    while not journal._appending.locked():
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    appending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await appending
+    assert await journal.append(ACME, "organization", entries(3), Progress(1)) == 0, "it was stored"
+    assert journal.head == 3
+    assert [line for _, line in await read_all(journal)] == [entry.line for entry in entries(3)]
+
+
+async def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence at the start, not a syntax error at the first event; method: the version that Ubuntu 22.04 has."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
+    with pytest.raises(ConfigError, match=r"use one with 3\.38 or newer"):
+        async with open_journal(tmp_path, SIZE):
+            pass
+
+
 async def test_wait_wakes_when_a_record_comes(journal: SqliteJournal) -> None:
     """`wait` returns as soon as there is something, and False when the time is up; method: append beside a waiter."""
     assert await journal.wait(Seq(0), 0.01) is False

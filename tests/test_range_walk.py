@@ -121,7 +121,7 @@ async def test_walkers_wait_for_a_slow_journal() -> None:
     task = asyncio.create_task(walking.run())
     for _ in range(1000):
         await asyncio.sleep(0)
-    assert len(started) == 4 + WAITING_WINDOWS + 3, "the allowance; one that is stored, and the next two, prepared"
+    assert len(started) == 4 + WAITING_WINDOWS, "the allowance, what is prepared and stored included"
     release.set()
     assert await task is False
 

@@ -71,7 +71,7 @@ def _run(config: "Config", path: Path, *, once: bool) -> "Outcome":
     from streamer.telemetry import Telemetry, steady_clock
 
     logs.configure(config.log.level, config.log.format)
-    # The journal's thread gets the interpreter's lock back within half a millisecond, not five, while the loop is busy.
+    # The journal's thread gets the interpreter's lock back within a tenth of a millisecond, not five, while the loop is busy.
     sys.setswitchinterval(0.0001)
     _tame_the_heap()
     _spare_what_stays()

@@ -15,6 +15,8 @@ from streamer import folders
 from streamer.errors import ConfigError, RetryableError
 from streamer.journal.schema import MIGRATIONS, PRAGMAS, VERSION
 
+OLDEST_SQLITE = (3, 38)
+"""The first with `->>`."""
 FILE = "journal.db"
 LOCK = "lock"
 _RETRYABLE = {
@@ -109,7 +111,13 @@ def lock(folder: Path) -> int:
 
 
 def connect(folder: Path) -> sqlite3.Connection:
-    """Open and migrate; ConfigError for a folder that cannot be written, a newer version or a corrupt file, RetryableError for a full disk."""
+    """Open and migrate; ConfigError for a folder that cannot be written, a newer version, a corrupt file or an SQLite that is too old,
+    RetryableError for a full disk."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise ConfigError(
+            f"journal: this Python has SQLite {sqlite3.sqlite_version}; use one with {wanted} or newer, or the container image"
+        )
     _prepare_folder(folder)
     path = folder / FILE
     with map_errors(path):

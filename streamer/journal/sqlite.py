@@ -111,15 +111,25 @@ class SqliteJournal:
     async def append(
         self, source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /
     ) -> int:
+        loop = asyncio.get_running_loop()
+
+        def append() -> int:
+            blocks = self._append(source, listing, entries, progress)
+            # From here, for whoever asked may be gone by now: what is stored is stored.
+            loop.call_soon_threadsafe(self._appended, blocks)
+            return sum(len(block.lines) for _, block in blocks)
+
         async with self._appending:
-            blocks = await self._run(self._append, source, listing, entries, progress)
-        for last_seq, block in blocks:
-            self._blocks.appended.put(last_seq, block.lines, block.size)
-        if blocks:
-            self.head = Seq(blocks[-1][0])
+            appended = await self._run(append)
+        if appended:
             async with self._grown:
                 self._grown.notify_all()
-        return sum(len(block.lines) for _, block in blocks)
+        return appended
+
+    def _appended(self, blocks: list[tuple[int, Block]]) -> None:
+        for last_seq, block in blocks:
+            self._blocks.appended.put(last_seq, block.lines, block.size)
+            self.head = Seq(last_seq)
 
     def _append(
         self, source: str, listing: str, entries: Sequence[Entry], progress: Progress
@@ -301,6 +311,7 @@ class SqliteJournal:
 
     def _ack(self, sink: str, upto: int, bookmark: Bookmark | None, dead: Sequence[DeadLetter]) -> None:
         stored = json.dumps(dict(bookmark)) if bookmark is not None else None
+        assert not self._db.in_transaction, "a statement alone commits itself"
         with transaction(self._db) if dead else nullcontext():
             self._db.execute(
                 "UPDATE sinks SET acked = max(acked, ?), bookmark = coalesce(?, bookmark) WHERE name = ?",

@@ -290,7 +290,7 @@ class FileSink:
                     self._leave()
                     self._open(bodies)
                 self._append(bodies)
-            except OSError:  # begin again from the name and the mark
+            except (OSError, MemoryError):  # begin again from the name and the mark
                 self._close()
                 raise
             bookmark: Bookmark = msgspec.to_builtins(self._mark)
@@ -392,7 +392,7 @@ class FileSink:
         try:
             length = self._mark.length + _write_lines(self._fd, bodies)
             os.fdatasync(self._fd)
-        except OSError:
+        except (OSError, MemoryError):
             self._take_back(self._fd, self._mark.length)
             raise
         self._tail = _last_of(self._tail, bodies)

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from functools import lru_cache
 
 from streamer.errors import ConfigError
 
@@ -22,7 +21,6 @@ def keys_in(text: str, where: str) -> list[str]:
     return keys
 
 
-@lru_cache(4)  # asked for at every page
 def fingerprint(key: str) -> str:
     """Tells keys apart and does not lead back to one: a key has far more chance in it than 8 digits can hold."""
     return hashlib.sha256(b"openai-audit-streamer " + key.encode()).hexdigest()[:8]
