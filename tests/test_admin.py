@@ -22,7 +22,7 @@ from streamer.admin.history import SAMPLES, History, take
 from streamer.admin.latest import REACH, SHOWN, Filter, Latest
 from streamer.admin.page import charts_section, events_section
 from streamer.admin.server import HEADERS, MAX_WATCHERS, serve_admin
-from streamer.admin.verdict import trouble, verdict
+from streamer.admin.verdict import lateness, quiet, trouble, verdict
 from streamer.cli.top import rates
 from streamer.config import AdminOptions
 from streamer.errors import ConfigError
@@ -430,6 +430,89 @@ def test_the_verdict(changes: dict[str, Any], sentence: str) -> None:
     """Goal: one sentence for every situation. Method: rows as the telemetry makes them."""
     assert verdict(rows(**changes)) == sentence
     assert bool(trouble(rows(**changes))) == (sentence == "Something is wrong.")
+
+
+LIVE = rows()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"running": False}, "the daemon is not running"),
+        (
+            {"listings": [{**LIVE["listings"][0], "canary": "login.succeeded", "canary_due": NOW - 60}]},
+            "should have shown the canary login.succeeded 60 s ago",
+        ),
+        ({"sinks": [{"sink": "siem", "state": "held", "error": "403"}]}, "sink siem is held: 403"),
+        ({"journal": {"full": True}}, "the journal is full: intake waits"),
+        ({"journal": {"full": True, "error": "no space"}}, "the journal is full: intake waits (no space)"),
+        ({"standby": {"error": "503"}}, "the lease cannot be asked for: 503"),
+        (
+            {"configuration": {"refused": ["a: bad", "b: bad"]}},
+            "the configuration file was refused, the one before stays in force: a: bad; b: bad",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(changes: dict[str, Any], sentence: str) -> None:
+    """Goal: each trouble has its sentence, and two are counted. Method: rows as `/status` shows them, changed one by one."""
+    found = trouble(LIVE | changes)
+    assert [one for one in found if sentence in one], found
+    assert verdict(LIVE | changes) == "Something is wrong."
+    two = LIVE | changes | {"listings": [{**LIVE["listings"][0], "state": "failing", "error": "500"}]}
+    if "listings" not in changes:
+        assert verdict(two) == "2 things are wrong."
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"listings": [], "configuration": {"sources": 1}}, "Starting: no listing has been opened yet."),
+        (
+            {"listings": [], "configuration": {"sources": 0}},
+            "Everything is all right: the other replicas read every source.",
+        ),
+        (
+            {"listings": [], "standby": {"leading": False, "since": NOW, "holder": "pod-2"}},
+            "Standing by: pod-2 is at work.",
+        ),
+        (
+            {"listings": [], "standby": {"leading": False, "since": NOW, "holder": ""}},
+            "Standing by: another process is at work.",
+        ),
+        (
+            {"listings": [{**LIVE["listings"][0], "state": "starting"}]},
+            "Nothing is wrong so far: acme/organization is starting.",
+        ),
+        (
+            {"sinks": [{"sink": "siem", "state": "delivering", "error": None, "backlog": 1}]},
+            "Everything is all right: every listing is live, 1 delivery under way.",
+        ),
+        (
+            {"sinks": [{"sink": "siem", "state": "delivering", "error": None, "backlog": 1200}]},
+            "Everything is all right: every listing is live, 1,200 deliveries under way.",
+        ),
+    ],
+)
+def test_what_is_not_wrong_is_said_too(changes: dict[str, Any], sentence: str) -> None:
+    """Goal: a start, a standby and a backlog are no trouble. Method: as above."""
+    assert trouble(LIVE | changes) == []
+    assert verdict(LIVE | changes) == sentence
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({}, "-"),
+        ({"last_event_at": NOW - 7}, "7 s ago"),
+        ({"last_event_at": NOW - 3 * 86_400, "usual_gap": 400.0}, "3 d ago, usually every 7 min"),
+        ({"last_event_at": NOW - 3 * 3600, "usual_gap": 40.0}, "3 h ago, usually every 40 s"),
+    ],
+)
+def test_silence_is_said_beside_what_is_usual(row: dict[str, Any], said: str) -> None:
+    """Goal: a distance to read, not to calculate with. Method: from seconds to days."""
+    assert quiet(NOW, row) == said
+    assert lateness({}) == "-"
+    assert lateness({"lateness": {"p50": 1.04, "p99": 20.0, "max": 61.5}}) == "1.0/20.0/61.5 s"
 
 
 def test_the_history_is_bounded_and_gives_rates() -> None:

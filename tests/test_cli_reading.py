@@ -171,3 +171,31 @@ def test_rules_are_listed_tested_and_exported(installed: Installation, tmp_path:
     said = installed.good("rules", "sigma", str(tmp_path / "sigma"))
     exported = list((tmp_path / "sigma").glob("*.yml"))
     assert len(exported) == sum("left out" not in line for line in said.splitlines()) > 5
+
+
+RULES = """
+rules:
+  - name: loud-keys
+    title: A key was made
+    severity: high
+    match: {types: [api_key.*]}
+    tests:
+      - name: a key that was deleted is not made
+        events:
+          - {type: api_key.deleted}
+"""
+
+
+def test_rules_that_fail_say_why(installed: Installation, tmp_path: Path) -> None:
+    """Goal: exit 1 with the rule, the test and what happened, and one sentence for a place that is no folder; method: a rule that matches too much, a
+    file instead of a folder."""
+    (tmp_path / "rules.yaml").write_text(RULES)
+    done = installed.streamer("rules", "test", str(tmp_path / "rules.yaml"))
+    assert done.returncode == 1
+    assert "loud-keys, test a key that was deleted is not made: " in done.stdout
+    assert done.stdout.rstrip().endswith("0 passed, 1 failed")
+    listed = installed.good("rules", "list", str(tmp_path / "rules.yaml"))
+    assert listed.split("\t")[:2] == ["loud-keys", "high"]
+    (tmp_path / "taken").write_text("")
+    done = installed.streamer("rules", "sigma", str(tmp_path / "taken"))
+    assert (done.returncode, "choose another folder" in done.stderr) == (78, True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from streamer.lease import Seen, decide
+from streamer.config import LeaseOptions
+from streamer.lease import LostRace, Seen, decide, open_lease
+from streamer.stop import Stop
+from streamer.telemetry import Telemetry
 from tests.lease_server import TOKEN, lease_server
 from tests.places import Place, until
 from tests.simulation import Child, simulated_in_child
@@ -139,6 +143,73 @@ def test_a_standby_says_so_takes_over_at_once_from_one_that_ends_and_ends_itself
         said = [line for line in log_of(second.config) if line["event"].startswith("the lease cannot be asked for")]
         assert len(said) == 1
         assert "503" in said[0]["error"]
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """A lease that is held sets this process's own end: taken back, whatever a test does."""
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def lease_options(server: str, token: Path, duration: str) -> LeaseOptions:
+    return LeaseOptions.model_validate(
+        {"name": "audit", "server": server, "token_file": str(token), "duration": duration}
+    )
+
+
+async def test_one_holds_a_lease_and_gives_it_back(tmp_path: Path, leases: str, alarm: None) -> None:
+    """Goal: one at a time, and no wait after a release; method: two in turn on one server, and a third who lost a race for a new name."""
+    (tmp_path / "token").write_text(TOKEN)
+    options = lease_options(leases, tmp_path / "token", "60s")
+    telemetry = Telemetry(time.time)
+    async with open_lease(options, "a", telemetry) as first, open_lease(options, "b", telemetry) as second:
+        assert await first.acquire(Stop())
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 30, "the kernel ends who does not renew"
+        assert not await second._turn()
+        assert telemetry.status.standby.holder == "a"
+        assert await first._turn(), "renewed"
+        await first.release()
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+        assert await second.acquire(Stop())
+        async with open_lease(options, "c", telemetry) as third:
+            await third._read()
+            assert await second._turn()
+            assert third._document is not None
+            third._seen = None  # as if nobody had held it when it was read
+            with pytest.raises(LostRace):
+                await third._put("c", 60)
+            assert not await third._turn(), "who lost reads again"
+            stop = Stop()
+            stop.set()
+            assert not await third.acquire(stop)
+        await second.release()
+
+
+@pytest.mark.parametrize(
+    ("token", "server", "said"),
+    [
+        ("another", "", "401 to GET: .*; give the service account get, create and update on leases"),
+        (None, "", "standby.lease.token_file: cannot read .*: No such file or directory; mount the token there"),
+        (b"\xff", "", "it is not text; mount the token there"),
+        (TOKEN, "http://127.0.0.1:9", "the API server does not answer: "),
+        (TOKEN, "simulator", "is no Lease; check standby.lease.server|404|401"),
+    ],
+)
+async def test_why_a_lease_cannot_be_asked_for(
+    tmp_path: Path, leases: str, simulator: Child, alarm: None, token: str | bytes | None, server: str, said: str
+) -> None:
+    """Goal: one sentence with the mend, said once, and nothing held; method: wrong tokens, nobody there, another server."""
+    if token is not None:
+        (tmp_path / "token").write_bytes(token if isinstance(token, bytes) else token.encode())
+    address = {"": leases, "simulator": simulator.base_url}.get(server, server)
+    options = lease_options(address, tmp_path / "token", "6s")
+    telemetry = Telemetry(time.time)
+    async with open_lease(options, "a", telemetry) as lease:
+        assert not await lease._turn()
+        assert re.search(said, telemetry.status.standby.error or ""), telemetry.status.standby.error
 
 
 def holder(place: Place) -> str | None:

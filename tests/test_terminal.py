@@ -1,0 +1,81 @@
+"""What a person sees in a real terminal: a pseudo-terminal of a width, and all that the program writes into it."""
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.places import Place
+from tests.simulation import Child, simulated_in_child
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
+def typed(columns: int, *arguments: str, until: str = "", limit_s: float = 60) -> str:
+    """All that `streamer` shows, without colours and moves; it gets SIGINT as soon as it shows `until`."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
+    command = [sys.executable, "-m", "streamer", *arguments]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        signal_sent = not until
+        shown = b""
+        try:
+            while data := read(ours):
+                shown += data
+                if not signal_sent and re.search(until, plain(shown)):
+                    process.send_signal(signal.SIGINT)
+                    signal_sent = True
+            assert process.wait(limit_s) == 0, plain(shown)
+        finally:
+            os.close(ours)
+            process.kill()
+    return plain(shown)
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # Linux says so when the last who could write has gone
+        return b""
+
+
+def plain(shown: bytes) -> str:
+    return CONTROL.sub("", shown.decode("utf-8", "replace"))
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Child]:
+    with simulated_in_child(events=4000, faults=["latency:value=0.1"]) as child:
+        yield child
+
+
+@pytest.mark.timeout(120)
+def test_catching_up_has_a_bar_for_each_listing(tmp_path: Path, simulator: Child) -> None:
+    """Goal: who starts it sees how far it is; method: `run` in a terminal on a slow API, ended as soon as events are counted."""
+    place = Place(tmp_path, simulator.base_url).change("enrich", {"directory": None})
+    place.change("sources.acme.start", "beginning").change("admin", None).write()
+    shown = typed(
+        150, "run", "-c", str(place.config), until=r"acme/tenant.*acme/organization.*[1-9]\d* events, at 20\d\d-"
+    )
+    assert re.search(r"acme/organization .*\d+ % +[\d,]+ events, at 20\d\d-\d\d-\d\d \d\d:\d\d 0:00:\d\d", shown)
+
+
+@pytest.mark.parametrize(("columns", "has_attack"), [(160, True), (90, False)])
+def test_rules_are_a_table_as_wide_as_the_terminal(columns: int, has_attack: bool) -> None:
+    """Goal: what says least gives way first, a name never; method: a wide and a narrow terminal."""
+    shown = typed(columns, "rules", "list").splitlines()
+    assert shown[0].split()[:2] == ["rule", "severity"]
+    assert ("ATT&CK" in shown[0]) is has_attack
+    assert max(map(len, shown)) <= columns
+    assert any(line.startswith("builtin-") or re.match(r"[a-z-]+ +(low|medium|high|critical)", line) for line in shown)
