@@ -51,9 +51,11 @@ chaos: $(READY) ## the daemon while everything goes wrong: SEED=1 and MINUTES=60
 soak: $(READY) ## a long run of the daemon, MINUTES=60; its figures and their picture go to docs/images
 	$(BIN)/python -m tests.soak $(MINUTES) docs/images
 
-coverage: $(VENV)/.coverage ## branches that the tests take, also in the daemons that they start
+coverage: $(VENV)/.coverage ## branches that all tests take, also in the daemons that they start
 	$(BIN)/coverage erase
+	tests/integration/provision.sh
 	-$(BIN)/coverage run -m $(PYTEST) -m "not integration"
+	-$(BIN)/coverage run -m $(PYTEST) -m integration --timeout 900
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -4,9 +4,11 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,15 +24,19 @@ from streamer.errors import ConfigError, Repositioned, RetryableError, StreamerE
 from streamer.model import Batch, Seq
 from streamer.ports import SinkContext, SinkPosition
 from streamer.sinks.file import (
+    LINES_PER_WRITE,
+    TAIL,
     TORN_MARGIN,
     FileOptions,
     FileSink,
     check_place,
     is_torn,
+    last_of,
     plan_removal,
     plan_shift,
     probe_file,
     verdict,
+    write_lines,
 )
 from tests.records import batch
 from tests.sink_contract import JOURNAL, NAME, Arrived, OtherSide, Pump, SinkContract, expected
@@ -627,3 +633,42 @@ def test_what_can_be_torn() -> None:
     assert is_torn(b"a", b"ab\n")
     assert is_torn(b"ab\ncd\n", b"ab\n")
     assert not is_torn(b"b", b"ab\n")
+
+
+def test_a_write_that_a_signal_cuts_short_goes_on_where_it_ended() -> None:
+    """Goal: the kernel may take less than it was given, and no byte is left out or written twice; method: a pipe that is full, a signal meanwhile, and a
+    reader that begins after it."""
+    reading, writing = os.pipe()
+    bodies = [b"%d " % n + b"x" * (n % 700) for n in range(3 * LINES_PER_WRITE)]
+    interrupted = threading.Event()
+    found = bytearray()
+
+    def read() -> None:
+        interrupted.wait(10)
+        while data := os.read(reading, 1 << 16):
+            found.extend(data)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: interrupted.set())
+    reader = threading.Thread(target=read)
+    killer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
+    reader.start()
+    killer.start()
+    try:
+        written = write_lines(writing, bodies)
+    finally:
+        os.close(writing)
+        reader.join()
+        killer.join()
+        os.close(reading)
+        signal.signal(signal.SIGUSR1, before)
+    assert interrupted.is_set(), "the write was really interrupted"
+    assert bytes(found) == b"".join(body + b"\n" for body in bodies)
+    assert written == len(found)
+
+
+@pytest.mark.parametrize("before", [b"", b"open", b"x" * 2 * TAIL])
+def test_the_end_of_a_file_is_known_without_reading_it(before: bytes) -> None:
+    """Goal: what the mark is made of is what stands there; method: bodies from none to more than a tail, beside the whole text."""
+    for bodies in ([], [b""], [b"", b"a"], [b"a" * (TAIL - 1)], [b"a" * TAIL], [b"b" * 100] * 100):
+        whole = before + b"".join(body + b"\n" for body in bodies)
+        assert last_of(before, bodies) == whole[-TAIL:]

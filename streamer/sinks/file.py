@@ -116,7 +116,7 @@ def _as_text(bodies: Iterable[bytes]) -> bytes:
     return b"".join([body + b"\n" for body in bodies])
 
 
-def _last_of(before: bytes, bodies: list[bytes]) -> bytes:
+def last_of(before: bytes, bodies: list[bytes]) -> bytes:
     """The last TAIL bytes of a file that ended with `before`, after `bodies` were written."""
     size = first = 0
     for first in range(len(bodies) - 1, -1, -1):
@@ -126,7 +126,7 @@ def _last_of(before: bytes, bodies: list[bytes]) -> bytes:
     return (before + _as_text(bodies[first:]))[-TAIL:]
 
 
-def _write_lines(fd: int, bodies: list[bytes]) -> int:
+def write_lines(fd: int, bodies: list[bytes]) -> int:
     """Bytes written: all of them. From where they are: to put them together first costs a second copy, and the interpreter's lock meanwhile."""
     written = 0
     for begin in range(0, len(bodies), LINES_PER_WRITE):
@@ -390,12 +390,12 @@ class FileSink:
         if self._tail and not self._tail.endswith(b"\n"):  # others left their last line open
             bodies = [b"", *bodies]
         try:
-            length = self._mark.length + _write_lines(self._fd, bodies)
+            length = self._mark.length + write_lines(self._fd, bodies)
             os.fdatasync(self._fd)
         except (OSError, MemoryError):
             self._take_back(self._fd, self._mark.length)
             raise
-        self._tail = _last_of(self._tail, bodies)
+        self._tail = last_of(self._tail, bodies)
         self._mark = msgspec.structs.replace(self._mark, length=length, crc=zlib.crc32(self._tail))
 
     def _take_back(self, fd: int, length: int) -> None:
