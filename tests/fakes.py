@@ -46,8 +46,8 @@ class FakeSource:
     trouble: Iterator[Exception | None] = field(default_factory=lambda: iter(()))
     walks: list[Window] = field(default_factory=list)
 
-    def make(self, number: int, at: int, visible: float | None = None) -> Event:
-        raw = b'{"id":"e%d","type":"logout.succeeded","effective_at":%d}' % (number, at)
+    def make(self, number: int, at: int, visible: float | None = None, kind: str = "logout.succeeded") -> Event:
+        raw = b'{"id":"e%d","type":"%s","effective_at":%d}' % (number, kind.encode(), at)
         event = decode_event(raw)
         self.events.append((at if visible is None else visible, event))
         return event

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from streamer.config import Config, DirectoryOptions, parse
 from streamer.enrich.directory import Directory
 from streamer.enrich.networks import IP_SCOPES
 from streamer.enrichment import Enrichment, Names, open_enrichment
 from streamer.enrichment.refresh import FIRST_RETRY_S, LANES, READERS, REFUSALS, TRIES, DirectoryRefresh, Pace
+from streamer.enrichment.rules import open_rules
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Actor, SourceName, Target
 from streamer.ports import DirectoryPage, DirectorySource, Sighting
@@ -472,3 +475,41 @@ def test_the_page_names_everything() -> None:
         assert f"`{word}`" in page, word
     for option in options:
         assert re.search(rf"\b{option}:", page), option
+
+
+async def test_names_that_cannot_be_saved_are_said_and_saved_later(tmp_path: Path) -> None:
+    """Goal: no name is lost to a file that somebody holds, and it is said once; method: another process has the file, then lets it go."""
+    config = configured(tmp_path, "http://127.0.0.1:1", "directory: {}")
+    telemetry = Telemetry(time.time)
+    async with open_enrichment(config, telemetry, Stop()) as enrichment:
+        assert enrichment.directory is not None
+        enrichment.directory.teach(SourceName("acme"), Sighting(kind="user", id="u1", name="Ana"), 1)
+        await enrichment._save_names()
+        other = sqlite3.connect(tmp_path / "directory.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with capture_logs() as logs:
+            for turn in range(2):
+                enrichment.directory.teach(SourceName("acme"), Sighting(kind="user", id="u2", name="Ben"), 2 + turn)
+                await enrichment._save_names()
+                assert telemetry.registry.get_sample_value("streamer_directory_unsaved") == 1
+        assert [log["event"] for log in logs] == ["names cannot be written, will retry"]
+        other.execute("ROLLBACK")
+        with capture_logs() as logs:
+            await enrichment._save_names()
+        assert [log["event"] for log in logs] == ["names can be written again"]
+        assert telemetry.registry.get_sample_value("streamer_directory_unsaved") == 0
+        assert other.execute("SELECT name FROM things ORDER BY id").fetchall() == [("Ana",), ("Ben",)]
+        other.close()
+
+
+async def test_rules_whose_memory_cannot_be_read_or_written_go_on(tmp_path: Path) -> None:
+    """Goal: a lost memory is said and costs nothing else; method: a folder where the file should be."""
+    (tmp_path / "rules.state").mkdir()
+    (tmp_path / "rules.state" / "kept").touch()
+    with capture_logs() as logs:
+        async with open_rules(tmp_path, None, Telemetry(time.time)) as kept:
+            assert kept.engine.dump()
+    said = [str(log) for log in logs]
+    assert len(said) == 2
+    assert "rules.state: Is a directory" in said[0]
+    assert "rules.state cannot be written: " in said[1]

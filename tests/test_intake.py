@@ -17,6 +17,7 @@ from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.model import Entry, Event, EventId, Listing, Progress, Seq, SourceName, Window, decode_envelope
 from streamer.stop import Stop
 from streamer.telemetry import ListingStatus, Telemetry
+from streamer.telemetry.telemetry import MAX_UNKNOWN_TYPE_LABELS
 from tests.fakes import FakeSource
 from tests.records import noise
 
@@ -433,3 +434,20 @@ async def test_an_automatic_overlap_widens_when_a_recheck_finds_something(world:
         await world.until(lambda: world.row.overlap == 600)
     assert world.row.overlap_why == "auto: doubled when a recheck found what no poll had seen"
     assert world.row.late == 1
+
+
+async def test_types_that_nobody_knows_are_counted_under_a_bounded_number_of_names(world: World) -> None:
+    """Goal: each is passed through and counted, and no upstream can fill a monitoring system with names; method: 300 new types, three of each."""
+    for n in range(900):
+        world.source.make(n, int(NOW) - 1000 + n, kind=f"moon.phase_{n % 300}")
+    await world.intake().run()
+    assert len(await world.ids()) == 900
+    samples = [
+        sample
+        for metric in world.telemetry.registry.collect()
+        for sample in metric.samples
+        if sample.name == "streamer_unknown_types_total"
+    ]
+    assert sum(sample.value for sample in samples) == 900
+    assert len(samples) == MAX_UNKNOWN_TYPE_LABELS + 1
+    assert {sample.labels["type"]: sample.value for sample in samples}["other"] == 3 * (300 - MAX_UNKNOWN_TYPE_LABELS)
