@@ -199,3 +199,13 @@ def test_rules_that_fail_say_why(installed: Installation, tmp_path: Path) -> Non
     (tmp_path / "taken").write_text("")
     done = installed.streamer("rules", "sigma", str(tmp_path / "taken"))
     assert (done.returncode, "choose another folder" in done.stderr) == (78, True)
+
+
+def test_top_says_why_it_has_nothing_to_show(installed: Installation, tmp_path: Path) -> None:
+    """Goal: one sentence with the mend; method: no admin address, and nobody who listens there."""
+    done = installed.streamer("top", "-c", str(installed.config))
+    assert (done.returncode, "admin is null" in done.stderr) == (1, True), done.stderr
+    listening = tmp_path / "streamer.yaml"
+    listening.write_text(installed.config.read_text().replace("admin: null", "admin: {listen: '127.0.0.1:9'}"))
+    done = installed.streamer("top", "-c", str(listening))
+    assert (done.returncode, "no daemon answers at 127.0.0.1:9; start it with" in done.stderr) == (1, True), done.stderr

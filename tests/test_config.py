@@ -1,10 +1,11 @@
 """Reading the operator's file: values, references, overrides, and every mistake at once with its place and mend."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from streamer.config import Config, effective, judge, parse, parse_duration, show_duration, show_size
+from streamer.config import Config, effective, judge, parse, parse_duration, parse_moment, show_duration, show_size
 from streamer.errors import ConfigError
 from streamer.sinks import sink_options
 from streamer.sources import source_options
@@ -227,3 +228,25 @@ def test_the_overlap_is_a_duration_or_auto() -> None:
     assert (fixed.overlap, fixed.longest_overlap_s) == (600, 600)
     (problem,) = problems(GOOD.replace(source, source + ", overlap: 0s"))
     assert "must be longer than 0" in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("admin: {listen: here}", "listen: must be HOST:PORT, like 127.0.0.1:9464"),
+        ("state: [a]", "state: must be a path"),
+        ("log: {level: loud}", "level: must be "),
+    ],
+)
+def test_a_value_of_another_kind_is_said_in_our_words(change: str, sentence: str) -> None:
+    """Goal: no library's words reach an operator; method: wrong kinds in several places."""
+    found = problems(f"{GOOD}\n{change}\n")
+    assert any(sentence in problem for problem in found), found
+
+
+def test_a_variable_may_hold_lists_and_mappings() -> None:
+    """Goal: whatever YAML can say a variable can; method: a list of mappings for a source, durations and moments from other programs."""
+    config = read(GOOD, STREAMER_SOURCES__ACME__RECHECK="[{every: 1h, window: 1d}, {every: 1d, window: 1w}]")
+    assert [(one.every, one.window) for one in config.sources["acme"].recheck] == [(3600, 86_400), (86_400, 604_800)]
+    assert parse_duration(timedelta(minutes=3)) == 180
+    assert parse_moment(datetime(2026, 1, 2)) == datetime(2026, 1, 2, tzinfo=UTC)  # noqa: DTZ001 - what is tested

@@ -2,18 +2,21 @@
 those, a broker that dies, or a login, is in tests/integration."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import AuthenticationFailedError, IncompatibleBrokerVersion
 from confluent_kafka import Producer
 from pydantic import ValidationError
 
 from streamer.errors import ConfigError, PermanentError, RetryableError
 from streamer.model import Batch
 from streamer.sinks.kafka import KafkaOptions, open_kafka, probe_kafka
+from streamer.sinks.kafka.verdicts import Place, verdict
 from tests.kafka_mock import PARTITIONS, MockKafka, context, header, ids, message, mock_kafka, options, read_topic
 from tests.kafka_relay import relay
 from tests.records import envelope, event_id
@@ -260,3 +263,26 @@ def test_the_client_library_is_not_imported_before_a_sink_opens() -> None:
     """The registry is imported in a fresh interpreter: aiokafka is not there."""
     code = "import sys, streamer.sinks; sys.exit('aiokafka' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (AuthenticationFailedError("no such user"), ConfigError, "no such user"),
+        (NotImplementedError("no record batches"), ConfigError, "no record batches"),
+        (IncompatibleBrokerVersion("0.10"), ConfigError, "0.10"),
+        (TimeoutError(), RetryableError, "no answer in time"),
+        (
+            ConnectionResetError("reset by peer"),
+            RetryableError,
+            r"it hung up \(reset by peer\); if it keeps doing so, see whether tls and sasl fit",
+        ),
+        (EOFError(), RetryableError, "it hung up"),
+        (OSError(), RetryableError, "OSError"),
+    ],
+)
+def test_what_the_network_does_to_us_has_a_verdict(error: Exception, kind: type[Exception], said: str) -> None:
+    """Goal: an operator is told what to mend, and nobody waits for what does not pass; method: what sockets and the client library raise."""
+    found = verdict(error, Place("k", "broker:9092", "audit", None))
+    assert type(found) is kind
+    assert re.search(f"^sink k: kafka broker:9092: .*{said}", str(found))
