@@ -513,3 +513,26 @@ async def test_rules_whose_memory_cannot_be_read_or_written_go_on(tmp_path: Path
     assert len(said) == 2
     assert "rules.state: Is a directory" in said[0]
     assert "rules.state cannot be written: " in said[1]
+
+
+async def test_names_can_be_wanted_later_and_no_more(tmp_path: Path) -> None:
+    """Goal: what enriches is replaced between two events, and what fails leaves all as it was. Method: no names, then names, then a geography that is not
+    there, then no names again."""
+    address = "http://127.0.0.1:1"
+    without, wanted = (configured(tmp_path, address, f"directory: {names}") for names in ("null", "{}"))
+    async with open_enrichment(without, Telemetry(), Stop()) as enrichment:
+
+        def kinds() -> list[str]:
+            return [type(one).__name__ for one in enrichment.enrichers]
+
+        assert kinds() == ["Networks", "RuleEngine"]
+        assert await enrichment.become(wanted)
+        assert not await enrichment.become(wanted), "it is that already"
+        assert kinds() == ["Directory", "Networks", "RuleEngine"]
+        with pytest.raises(ConfigError, match="none.mmdb"):
+            await enrichment.become(
+                configured(tmp_path, address, f"{{directory: null, geoip: {tmp_path}/none.mmdb}}"[1:-1])
+            )
+        assert kinds() == ["Directory", "Networks", "RuleEngine"]
+        assert await enrichment.become(without)
+        assert kinds() == ["Networks", "RuleEngine"]

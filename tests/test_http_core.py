@@ -244,7 +244,8 @@ async def test_a_proxy_is_asked_with_its_credentials(tmp_path: Path) -> None:
 
 
 async def test_a_dead_or_refusing_proxy(tmp_path: Path) -> None:
-    """Goal: proxy trouble has its verdict and does not show its password. Method: no proxy, and one that answers 407 to CONNECT."""
+    """Goal: proxy trouble has its verdict and does not show its password. Method: no proxy, and one that answers CONNECT with 407, then 503."""
+    answers = ["407 Proxy Authentication Required", "503 Service Unavailable"]
     async with opened(tmp_path, "http://siem.invalid/", proxy="http://user:hunter22@127.0.0.1:9") as sink:
         with pytest.raises(RetryableError, match="proxy") as caught:
             await sink.write(batch())
@@ -252,13 +253,15 @@ async def test_a_dead_or_refusing_proxy(tmp_path: Path) -> None:
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        writer.write(f"HTTP/1.1 {answers.pop(0)}\r\nContent-Length: 0\r\n\r\n".encode())
         writer.close()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, opened(tmp_path, "https://siem.invalid/", proxy=f"http://127.0.0.1:{port}") as sink:
         with pytest.raises(ConfigError, match="proxy answered 407"):
+            await sink.write(batch())
+        with pytest.raises(RetryableError, match="proxy answered 503"):
             await sink.write(batch())
 
 

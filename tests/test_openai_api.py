@@ -407,6 +407,21 @@ async def test_a_proxy_is_used_only_when_it_is_named(monkeypatch: pytest.MonkeyP
             assert upstream.asked == []
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "mend"),
+    [(407, ConfigError, "check proxy, its user and password"), (502, RetryableError, "check the proxy if it stays")],
+)
+async def test_a_proxy_that_refuses_to_connect(status: int, kind: type[StreamerError], mend: str) -> None:
+    """Goal: who is to blame is said, and the password is not. Method: a TLS address behind a proxy that answers CONNECT."""
+    async with wire(script(reply("no", status))) as proxy:
+        named = proxy.base_url.removesuffix("/v1").replace("//", "//me:pass-word@")
+        options = made("https://api.invalid/v1", proxy=named)
+        async with open_admin_api(SourceName("acme"), options, Telemetry()) as api:
+            with pytest.raises(kind, match=f"the proxy answered {status} to CONNECT api.invalid .*; {mend}") as caught:
+                await get(api)
+    assert "pass-word" not in str(caught.value)
+
+
 # --- the organization ------------------------------------------------------------------------------------------------
 
 
