@@ -14,6 +14,8 @@ from typing import Any
 import duckdb
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from streamer.config import SinkOptions
 from streamer.delivery import Delivery
@@ -26,7 +28,7 @@ from streamer.sinks import SINKS
 from streamer.sinks.archive.layout import OPEN, object_key, parse_object_key
 from streamer.sinks.archive.options import ArchiveOptions, LockOptions, RollOptions, S3Options
 from streamer.sinks.archive.read import read_archive
-from streamer.sinks.archive.signing import keygen
+from streamer.sinks.archive.signing import keygen, load_signer, load_verifier
 from streamer.sinks.archive.verify import verify
 from streamer.stop import Stop
 from streamer.telemetry import Telemetry
@@ -635,3 +637,24 @@ def test_day_of_the_clock_does_not_matter(tmp_path: Path) -> None:
     desk.write([message(1, late=False, time=midnight - timedelta(seconds=1)), message(2, late=False, time=midnight)])
     desk.finish()
     assert [key.split("/")[1] for key in desk.objects()] == ["date=2026-01-01", "date=2026-01-02"]
+
+
+def test_keys_of_another_kind_are_refused(tmp_path: Path) -> None:
+    """Goal: one sentence where a key cannot be used; method: an elliptic curve that is not Ed25519, text, and a damaged public key."""
+    other = ec.generate_private_key(ec.SECP256R1())
+    private = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    with pytest.raises(ConfigError, match="it is not an Ed25519 key; make one with streamer keygen"):
+        load_signer(private, "it")
+    with pytest.raises(ConfigError, match="it is not an unencrypted private key in PEM"):
+        load_signer("key", "it")
+    public = other.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for text, said in (
+        (public, "a key that is not Ed25519"),
+        (b"key", "no public key in PEM"),
+        (public.replace(b"MF", b"AA", 1), "holds a damaged public key; export it again"),
+    ):
+        (tmp_path / "key.pub").write_bytes(text)
+        with pytest.raises(ConfigError, match=said):
+            load_verifier(tmp_path / "key.pub")
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_verifier(tmp_path / "none.pub")

@@ -252,6 +252,9 @@ def test_an_anchor_finds_a_cut_that_covered_its_tracks(desk: Desk) -> None:
     assert verified(desk).whole
     assert found(verified(desk, anchor=anchor)) == {("gap", name)}
     assert found(verified(desk, anchor=f"1:{'0' * 64}")) == {("altered", desk.manifests()[0])}
+    for text in ("latest", "1", f"one:{'0' * 64}"):
+        with pytest.raises(ConfigError, match="is no anchor; write NUMBER:SHA256"):
+            verified(desk, anchor=text)
 
 
 def test_the_wrong_key_is_a_bad_signature(desk: Desk, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import jsonschema
@@ -514,6 +516,35 @@ def test_status_without_a_daemon_reads_the_journal(once: Place) -> None:
     written = once.lines.stat().st_mtime
     assert all(abs(written - row["watermark"]) < 120 for row in rows["listings"])
     assert [(r["sink"], r["backlog"], r["acked"]) for r in rows["sinks"]] == [("local", 0, len(once.ids()))]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "the daemon runs with another token"), (500, "the daemon is not running")]
+)
+def test_status_of_something_else(once: Place, status: int, said: str) -> None:
+    """Goal: a wrong token is said, and who is no daemon is none; method: a server at the daemon's address that answers so."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            """Not on our standard error."""
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            config = once.folder / "other.yaml"
+            text = yaml.safe_load(once.config.read_text())
+            text["admin"] = {"listen": f"127.0.0.1:{server.server_port}"}
+            config.write_text(yaml.safe_dump(text))
+            result = streamer("status", "-c", config)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert result.returncode == 1
+    assert said in result.stdout + result.stderr
 
 
 def test_status_without_a_journal_is_78(place: Place) -> None:

@@ -308,7 +308,10 @@ UPDATED = {
         ("{time: {outside_hours: {hours: 00:00-24:00, timezone: UTC, days: [tue, sun]}}}", True),
         ("{time: {outside_hours: {hours: 22:00-15:00, timezone: UTC, days: [sun]}}}", False),
         ("{time: {outside_hours: {hours: 22:00-15:00, timezone: UTC, days: [mon]}}}", True),
+        ("{time: {outside_hours: {hours: 10:00-06:00, timezone: UTC, days: [mon]}}}", False),
+        ("{time: {outside_hours: {hours: 10:00-06:00, timezone: UTC, days: [sun]}}}", True),
         ("{time: {exists: true}}", True),
+        ("{all: [{family: api_key}]}", True),
     ],
 )  # fmt: skip
 def test_conditions(where: str, expected: bool) -> None:

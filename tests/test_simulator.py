@@ -656,3 +656,17 @@ def test_a_walk_gives_exactly_what_matches(
     if expected:
         above = store.page(msgspec.structs.replace(query, before=expected[-1], limit=100))
         assert above.ids == expected[:-1]
+
+
+def test_options_that_make_no_sense_end_with_a_sentence_each() -> None:
+    """Goal: a mistake on the command line is one line, and exit 2; method: the program with two of them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer.simulator", "--events", "-1", "--fault", "lightning"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+    assert "lightning" in done.stderr
