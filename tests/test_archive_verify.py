@@ -14,7 +14,7 @@ import pytest
 
 from streamer.errors import ConfigError
 from streamer.sinks.archive.manifest import Head, Manifest, decode_manifest, encode_manifest
-from streamer.sinks.archive.report import Report, show_json, show_text
+from streamer.sinks.archive.report import FINDINGS_KEPT, Report, show_json, show_text
 from streamer.sinks.archive.signing import keygen, load_signer
 from streamer.sinks.archive.verify import verify
 from tests.archive import Desk
@@ -478,3 +478,17 @@ def test_a_million_events_verify_in_constant_memory(tmp_path: Path) -> None:
         assert shown[:2] == ["True", str(count)]
         peaks.append(int(shown[2]))
     assert peaks[1] - peaks[0] < 20_000, f"peak memory in kB: {peaks}"
+
+
+def test_a_report_stays_short_however_much_is_wrong() -> None:
+    """Goal: an archive of terabytes with a million findings is told on a terminal; method: more findings than are kept, sizes of each unit."""
+    report = Report(place="a")
+    for number in range(FINDINGS_KEPT + 7):
+        report.add("altered", f"o{number}", "another hash")
+    assert len(report.findings) == FINDINGS_KEPT
+    text = show_text(report)
+    assert "… and 7 more" in text
+    assert f"NOT WHOLE: {FINDINGS_KEPT + 7} altered" in text
+    for size, said in ((999, "999 B"), (1500, "1.5 kB"), (2e12, "2.0 TB"), (2e15, "2000.0 TB")):
+        report = Report(place="a", objects=1, stored_bytes=int(size))
+        assert f"1, {said}" in show_text(report)

@@ -627,6 +627,7 @@ def test_state_of_another_rule_or_time_is_not_taken() -> None:
         ("rules:\n- name: a\n  title: A\n  tags: []\n  match: {types: [scim.*]}", 4, "is empty"),
         ("rules:\n- name: a\n  title: A\n  match: {types: [scim.*]}\n  count: {key: actor.idd, within: 1h, at_least: 2}", 5, "did you mean actor.id?"),
         ("rules:\n- name: a\n  title: A\n  match: {types: [scim.*], where: {time: {outside_hours: {hours: 09:00-25:00, timezone: UTC}}}}", 4, "are no hours"),
+        ("rules:\n- name: a\n  title: A\n  match: {types: [scim.*], where: {time: {outside_hours: {hours: 12:00-12:00, timezone: UTC}}}}", 4, "are no hours"),
         ("rules:\n- name: a\n  title: A\n  match: {types: [scim.*]}\n  tests:\n  - name: t\n    events:\n    - {type: scim.enabled, envelope: [a]}", 8, "must hold fields of the envelope"),
         ("rules:\n- name: a\n  title: A\n  match: {types: [scim.*]}\n  tests:\n  - name: t\n    events:\n    - {type: scim.enabled, effective_at: soon}", 8, "must be a time such as 2026-01-31T00:00:00Z"),
         ("rules:\n- name: a\n  title: A\n  match: {types: [scim.*]}\n  tests:\n  - name: t\n    events:\n" + "    - {type: scim.enabled}\n" * 1001, 7, "has 1001 items, at most 1000 are taken"),
@@ -714,3 +715,13 @@ def test_the_page_has_every_rule_operator_key_and_example() -> None:
     assert example is not None
     own = [result for result in rules_of(example[1]).run_tests(decode) if result.rule == "admin-from-elsewhere"]
     assert [result.problems for result in own] == [()]
+
+
+def test_a_test_event_may_say_when_in_seconds_or_in_words() -> None:
+    """Goal: both are the same moment; method: a rule about Monday's working hours, and an event at 14:13 of one."""
+    for moment in ("1750083180", "2025-06-16T14:13:00Z"):
+        rules = rules_of(
+            "rules:\n- name: a\n  title: A\n  match:\n    types: [scim.*]\n    where: {time: {outside_hours: {hours: 15:00-16:00, timezone: UTC}}}\n"
+            f"  tests:\n  - name: t\n    events:\n    - {{type: scim.enabled, effective_at: {moment}, match: true}}\n"
+        )
+        assert [result.passed for result in rules.run_tests(decode)] == [True]
