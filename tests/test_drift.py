@@ -93,3 +93,13 @@ def test_the_verb_reads_a_journal(tmp_path: Path) -> None:
     assert "## `widget.created`: unknown type" in said.stdout
     listed = warm.run("streamer", "drift", "-c", config, "--json").stdout
     assert [(f["type"], f["field"], f["count"]) for f in json.loads(listed)] == [("widget.created", None, 1)]
+
+
+def test_what_the_catalogue_has_learned_since_is_no_drift() -> None:
+    """Goal: an upgrade empties the report, and a record that is no object is told by its kind; method: a known event that an older program did not know, a list."""
+    known = line(event("logout.succeeded"), 1_750_000_001)
+    assert b'"known":true' in known
+    drift = Drift()
+    drift.look([Record(Seq(1), known.replace(b'"known":true', b'"known":false'))])
+    assert not drift.findings
+    assert '"integer"' in report(looked(b"[1, 2]"), "1.0")
