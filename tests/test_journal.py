@@ -22,7 +22,7 @@ from streamer.journal.operator import open_operator
 from streamer.journal.schema import VERSION
 from streamer.journal.sqlite import SqliteJournal, memory_key, open_journal
 from streamer.model import Entry, Event, EventId, Progress, Seq, SinkName, SourceName
-from streamer.ports import DeadLetter, SinkPosition
+from streamer.ports import Backlog, DeadLetter, SinkPosition
 from tests.records import noise
 
 ACME = SourceName("acme")
@@ -213,6 +213,48 @@ async def test_ids_are_forgotten_by_the_watermark_of_their_listing(journal: Sqli
     await journal.ack(SINK, Seq(10), None, [])
     await journal.prune([SINK], 50, 3600)
     assert await journal.append(ACME, "organization", items, Progress(int(clock.now))) == 10
+
+
+async def test_a_catch_up_walks_its_overlap_again_and_knows_it(journal: SqliteJournal, clock: Clock) -> None:
+    """What is pruned is not forgotten while its listing may walk it again; method: a catch-up at last month whose records are taken and gone, its
+    overlap once more, and the same after the watermark has moved on by more than what is remembered."""
+    month_ago = int(clock.now) - 30 * 86_400
+    items = entries(10, at=month_ago)
+    await journal.position(SINK, "earliest")
+    await journal.append(ACME, "organization", items, Progress(month_ago + 600))
+    await journal.ack(SINK, Seq(10), None, [])
+    clock.now += 100
+    assert await journal.prune([SINK], 50, 3600) == 10
+    assert await journal.append(ACME, "organization", items, Progress(month_ago + 600)) == 0
+    await journal.append(ACME, "organization", [], Progress(month_ago + 3600 + 2))
+    await journal.prune([SINK], 50, 3600)
+    assert await journal.append(ACME, "organization", items, Progress(month_ago + 3602)) == 10, "two seconds too old"
+
+
+async def test_the_age_of_a_backlog_is_that_of_what_waits_first(journal: SqliteJournal, clock: Clock) -> None:
+    """`streamer_sink_oldest_undelivered_seconds` is no guess; method: two appends an hour apart, one of them taken, then both."""
+    await journal.position(SINK, "earliest")
+    first = clock.now
+    await journal.append(ACME, "organization", entries(10), Progress(1))
+    clock.now += 3600
+    await journal.append(ACME, "organization", entries(5, start=10), Progress(1))
+    assert await journal.backlog(SINK) == Backlog(15, first)
+    await journal.ack(SINK, Seq(10), None, [])
+    assert await journal.backlog(SINK) == Backlog(5, clock.now)
+    await journal.ack(SINK, Seq(15), None, [])
+    assert await journal.backlog(SINK) == Backlog(0, None)
+
+
+async def test_a_dead_letter_may_say_what_utf_8_cannot(journal: SqliteJournal) -> None:
+    """A lone surrogate in a type or a reason must not keep a batch from being acknowledged; method: one in each text."""
+    await journal.append(ACME, "organization", entries(1), Progress(1))
+    await journal.position(SINK, "earliest")
+    letter = DeadLetter(
+        number=0, sink=SINK, seq=Seq(1), id="a\ud800", type="b\udfff", reason="c\ud800", attempts=1, at=1.0, line=b"{}"
+    )
+    await journal.ack(SINK, Seq(1), None, [letter])
+    (kept,) = await journal.dead_letters(10)
+    assert (kept.id, kept.type, kept.reason) == ("a?", "b?", "c?")
 
 
 async def test_a_full_journal_refuses_and_loses_nothing(tmp_path: Path) -> None:
