@@ -263,6 +263,7 @@ class Daemon:
             stop=stop,
             caught_up=(lambda: self._intakes_running == 0) if self.once else None,
             hold_s=self._slowest_s,
+            looks_inside=SINKS[_type_of(options)].looks_inside,
         )
         await self._pass_gap(delivery)
         return Work({f"delivery {name}": self._delivery(delivery)})

@@ -53,6 +53,8 @@ class Delivery:
     caught_up: Callable[[], bool] | None = None
     """With `run --once`: whether intake has appended everything it will."""
     hold_s: float = HOLD_S
+    looks_inside: bool = True
+    """See `SinkType`."""
 
     def __post_init__(self) -> None:
         self._row = self.telemetry.sink_opened(self.name, self.kind, self.acked)
@@ -184,6 +186,10 @@ class Delivery:
             if where is None or where(whole.envelope):
                 record = whole if redact is None else redact(whole)
                 messages.append(Message(record, encode(record), replayed))
+                if not self.looks_inside:
+                    record.forget()
+            if not self.looks_inside:
+                whole.forget()
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = time.monotonic() + TURN_S

@@ -208,6 +208,10 @@ class Record(msgspec.Struct, eq=False, gc=False):
             self._envelope = decode_envelope(self.line)
         return self._envelope
 
+    def forget(self) -> None:
+        """Let go of what was decoded, 20 kB a record: of a whole batch it costs more than to decode again what is asked for once more."""
+        self._envelope = None
+
 
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One record as one sink will see it."""

@@ -25,6 +25,8 @@ class SinkType:
     probe: Callable[[Any, SinkContext], Awaitable[str]]
     """(options, context): asks the other side once whether it would take us, writes nothing that an operator would notice; what it said, in a sentence, or a
     verdict. For `check --online`."""
+    looks_inside: bool = True
+    """It asks records for their envelopes, beside the bodies that it writes."""
 
 
 class OnDemand(Mapping[str, T]):

@@ -448,4 +448,4 @@ async def probe_file(options: FileOptions, context: SinkContext) -> str:
     return check_place(options, context)
 
 
-SINK = SinkType(FileOptions, open_file, probe_file)
+SINK = SinkType(FileOptions, open_file, probe_file, looks_inside=False)

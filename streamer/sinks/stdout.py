@@ -110,4 +110,4 @@ async def probe_stdout(options: StdoutOptions, context: SinkContext) -> str:
     return f"standard output is {'a pipe' if stat.S_ISFIFO(kind) else 'a file' if stat.S_ISREG(kind) else 'a terminal or device'}"
 
 
-SINK = SinkType(StdoutOptions, open_stdout, probe_stdout)
+SINK = SinkType(StdoutOptions, open_stdout, probe_stdout, looks_inside=False)

@@ -24,4 +24,4 @@ async def probe_archive(options: ArchiveOptions, context: SinkContext) -> str:
     return await sink.probe_archive(options, context)
 
 
-SINK = SinkType(ArchiveOptions, open_archive, probe_archive)
+SINK = SinkType(ArchiveOptions, open_archive, probe_archive, looks_inside=False)

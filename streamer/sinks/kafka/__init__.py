@@ -24,4 +24,4 @@ async def probe_kafka(options: KafkaOptions, context: SinkContext) -> str:
     return await probe(options, context)
 
 
-SINK = SinkType(KafkaOptions, open_kafka, probe_kafka)
+SINK = SinkType(KafkaOptions, open_kafka, probe_kafka, looks_inside=False)
