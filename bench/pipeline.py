@@ -71,9 +71,8 @@ def measured(arguments: list[str], events: int) -> Run:
     return Run(events, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def configuration(folder: Path, base_url: str, sinks: str = "") -> Path:
+def configuration(folder: Path, base_url: str, sinks: str) -> Path:
     path = folder / "streamer.yaml"
-    sinks = sinks or f"local: {{type: file, path: {folder}/audit.jsonl}}"
     path.write_text(
         f"""
 state: {folder}/state
@@ -88,17 +87,35 @@ enrich: {{directory: null}}
     return path
 
 
-def catch_up(base_url: str, events: int, sinks: str = "") -> Run:
+def to_file(folder: Path, format: str = "envelope") -> str:
+    return f"local: {{type: file, path: {folder}/audit.jsonl, format: {format}}}"
+
+
+def catch_up(base_url: str, events: int, *, format: str = "envelope") -> Run:
     """The daemon with `--once`, start-up included; counts the lines."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
         folder = Path(name)
-        config = configuration(folder, base_url, sinks)
+        config = configuration(folder, base_url, to_file(folder, format))
         run = measured([PYTHON, "-m", "streamer", "run", "-c", str(config), "--once"], events)
         with (folder / "audit.jsonl").open("rb") as file:
             lines = sum(1 for _ in file)
         if lines != events:
             raise SystemExit(f"{lines} lines instead of {events}")
         return run
+
+
+def formats(begin: Run) -> None:
+    """The same with each format that is made for the sink, not only copied."""
+    events = int(os.environ.get("BENCH_EVENTS", "50000"))
+    process, base_url = simulator(events)
+    try:
+        for name in ("ocsf", "ecs", "cef", "leef"):
+            run = catch_up(base_url, events, format=name)
+            net = Run(events, run.seconds - begin.seconds, run.cpu_s - begin.cpu_s, run.rss_mib)
+            print(f"format {name}: {net.rate:,.0f} events/s, {net.cpu_us:.1f} us CPU an event, {net.rss_mib:.0f} MiB")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def floor(base_url: str, events: int, walkers: int) -> Run:
@@ -140,7 +157,10 @@ def idle() -> None:
     """Two listings with nothing to tell, polled every 10 s."""
     process, base_url = simulator(1)
     try:
-        with tempfile.TemporaryDirectory() as name, daemon(configuration(Path(name), base_url)) as running:
+        with (
+            tempfile.TemporaryDirectory() as name,
+            daemon(configuration(Path(name), base_url, to_file(Path(name)))) as running,
+        ):
             time.sleep(8)
             before = cpu_s(running.pid)
             time.sleep(IDLE_S)
@@ -205,6 +225,7 @@ def main() -> None:
         if latency_ms:
             print(f"           {net.rate / (8 * 100 / (latency_ms / 1000)):.0%} of concurrency x 100 / latency")
 
+    formats(begin)
     idle()
     backlog()
 

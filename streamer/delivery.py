@@ -183,13 +183,13 @@ class Delivery:
         messages: list[Message] = []
         turn_ends = time.monotonic() + TURN_S
         for whole in records:
+            record = whole
             if where is None or where(whole.envelope):
                 record = whole if redact is None else redact(whole)
                 messages.append(Message(record, encode(record), replayed))
-                if not self.looks_inside:
-                    record.forget()
             if not self.looks_inside:
                 whole.forget()
+                record.forget()
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = time.monotonic() + TURN_S

