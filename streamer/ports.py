@@ -25,6 +25,10 @@ from streamer.model import (
     Window,
 )
 
+Narrow = Callable[[Sequence[int]], int]
+"""Asked by a walk after each page that promises more, with the `effective_at` of all events so far: from which second on the rest is still
+wanted. It never moves back, and never past an event that was seen."""
+
 
 class WindowTooLarge(Exception):  # an answer that the planner acts on, not an error
     """A window holds more events than a walk may keep in memory."""
@@ -41,10 +45,10 @@ class Source(Protocol):
     name: SourceName
     listings: Sequence[Listing]
 
-    async def walk(self, listing: Listing, window: Window, limit: int, /) -> list[Event]:
-        """All events of the window that are visible now, in any order, each once.
+    async def walk(self, listing: Listing, window: Window, limit: int, narrow: Narrow | None = None, /) -> list[Event]:
+        """All events of the window, or of what `narrow` has left of it, that are visible now, in any order, each once.
 
-        The whole window or an exception: RetryableError, ConfigError, or WindowTooLarge past `limit` events, and as soon as so many seem likely (a
+        All of it or an exception: RetryableError, ConfigError, or WindowTooLarge past `limit` events, and as soon as so many seem likely (a
         window of one second is never too large). Never PermanentError. Waits for nothing but the network.
         """
 

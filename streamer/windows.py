@@ -16,18 +16,26 @@ from streamer.model import Progress, Window
 
 SLICE_EVENTS = 900
 """What a slice of a long range should hold."""
+WIDE_SLICE_EVENTS = 1600
+"""A walk of a slice that is about to find more goes on with the newest part of it alone."""
+NARROWED_EVENTS = 1200
+"""What that part should hold."""
+HOPELESS_EVENTS = 4 * SLICE_EVENTS
+"""A slice with so many is better given back after its first page, and walked in parts by several."""
 MAX_SLICE_EVENTS = 3000
-"""A walk of a slice that finds more, or is about to, gives up, and the slice is cut up."""
+"""A walk that finds more all the same, or is about to and cannot be made narrower, gives its window back, which is then cut up."""
+SHARED_EVENTS = 120
+"""What a walk must still expect to share it with a walker that has nothing to do: more than a page."""
 MAX_POLL_EVENTS = 10_000
 """A poll that finds more is done by slices."""
 OBSERVED_EVENTS = 1000
 FEWEST_OBSERVED = 100
-DENSITIES = 4
+DENSITIES = 8
 ENOUGH_TO_EXPECT = 100
 """So many seen events, a page, tell how many the whole window holds."""
 GROWTH = 4
 MOST_PARTS = 64
-FIRST_SLICE_S = 3600
+FIRST_SLICE_S = 16 * 3600
 LONGEST_SLICE_S = 366 * 86_400
 
 
@@ -133,7 +141,7 @@ def is_too_large(window: Window, times: Sequence[int], limit: float) -> bool:
 class Slicer:
     """Cuts a long range into slices of about SLICE_EVENTS, in time order; learns the density as walks come back.
 
-    `take` gives the next window to walk; `found` and `too_large` say what came of it.
+    `take` gives the next window to walk; `narrow` is asked while it is walked; `found` and `too_large` say what came of it.
     """
 
     position: int
@@ -146,8 +154,18 @@ class Slicer:
     _again: list[tuple[int, int]] = field(default_factory=list)
     """Parts of windows that were too large: a heap of (start, end)."""
 
+    @property
+    def parts(self) -> int:
+        """How many parts of windows wait to be taken."""
+        return len(self._again)
+
+    @property
+    def more(self) -> bool:
+        """Whether `take` would give a window."""
+        return bool(self._again) or self.position < self.end
+
     def take(self) -> Window | None:
-        """None: all is given out (but a window that is being walked may still come back in parts)."""
+        """None: all is given out (but of a window that is being walked a part may still come back)."""
         if self._again:
             return Window(*heapq.heappop(self._again))
         if self.position >= self.end:
@@ -155,25 +173,55 @@ class Slicer:
         start, width = self.position, self.width_s
         if self._last:
             share = (self.end - start) // (2 * self.walkers)
-            width = max(min(width, share), width // 4, 1)
+            width = max(min(width, share), width // 3, 1)
         self.position = min(start + width, self.end)
         return Window(start, self.position)
 
-    def found(self, window: Window, events: int) -> None:
-        """Next slices as wide as the last few would have had to be, and at most GROWTH times as wide as this one."""
+    def narrow(self, window: Window, times: Sequence[int], *, share: bool = False) -> int:
+        """From which second on a walk that has seen `times` should go on: the start of its window or, where that holds too much,
+        a later one. What is before it is given out again. `share`: somebody has nothing to do, so half of what is left may go.
+
+        Nothing that was read is read again, as it would be if the window were given back. Never later than an event that was seen, so a
+        listing in another order than the newest first costs requests, not events.
+        """
         assert window.end is not None
-        width = window.end - window.start
-        self._last.append((events, width))
-        seen, seconds = map(sum, zip(*self._last, strict=True))
-        self.width_s = min(max(SLICE_EVENTS * seconds // max(seen, 1), 1), width * GROWTH, LONGEST_SLICE_S)
+        expected, seen = expected_events(window, times), len(times)
+        left = expected - seen
+        share = share and left > SHARED_EVENTS
+        if expected > HOPELESS_EVENTS or not (share or expected > WIDE_SLICE_EVENTS):
+            return window.start
+        keep = seen + max(left // 2, ENOUGH_TO_EXPECT) if share else max(NARROWED_EVENTS, seen + ENOUGH_TO_EXPECT)
+        oldest = min(times)
+        start = min(oldest, window.end - (window.end - oldest) * keep // seen)
+        if start <= window.start:
+            return window.start
+        self._learn(window, expected)
+        self._cut(Window(window.start, start), expected - keep)
+        return start
+
+    def found(self, window: Window, events: int) -> None:
+        """A walk is done."""
+        self._learn(window, events)
 
     def too_large(self, window: Window, expected: int) -> None:
-        """Cut it evenly into parts that should hold what a slice should, and ask for slices as wide as these from now on."""
+        """A walk gave its window back; nothing that was known before holds here."""
+        self._last.clear()
+        self._learn(window, max(expected, 1))
+        self._cut(window, max(expected, 2 * SLICE_EVENTS))
+
+    def _learn(self, window: Window, events: int) -> None:
+        """Next slices as wide as the last few would have had to be, and at most GROWTH times as wide as the widest of them."""
+        assert window.end is not None
+        self._last.append((events, window.end - window.start))
+        seen, seconds = map(sum, zip(*self._last, strict=True))
+        widest = max(width for _, width in self._last)
+        self.width_s = min(max(SLICE_EVENTS * seconds // max(seen, 1), 1), widest * GROWTH, LONGEST_SLICE_S)
+
+    def _cut(self, window: Window, events: int) -> None:
+        """Evenly, into parts that should hold what a slice should, to be taken before all else."""
         assert window.end is not None
         width = window.end - window.start
-        parts = min(max(-(-expected // SLICE_EVENTS), 2), MOST_PARTS, width)
+        parts = min(max(round(events / SLICE_EVENTS), 1), MOST_PARTS, width)
         cuts = [window.start + width * number // parts for number in range(parts + 1)]
         for part in pairwise(cuts):
             heapq.heappush(self._again, part)
-        self._last.clear()
-        self.width_s = width // parts

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from streamer.decode import decode_event
 from streamer.model import Batch, Bookmark, Event, Listing, SourceName, Window
-from streamer.ports import Sink, Source, WindowTooLarge
+from streamer.ports import Narrow, Sink, Source, WindowTooLarge
 
 ACME = SourceName("acme")
 
@@ -52,7 +52,7 @@ class FakeSource:
         self.events.append((at if visible is None else visible, event))
         return event
 
-    async def walk(self, listing: Listing, window: Window, limit: int, /) -> list[Event]:
+    async def walk(self, listing: Listing, window: Window, limit: int, narrow: Narrow | None = None, /) -> list[Event]:
         self.walks.append(window)
         trouble = next(self.trouble, None)
         if trouble is not None:

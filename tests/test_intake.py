@@ -15,6 +15,7 @@ from streamer.errors import ConfigError, RetryableError
 from streamer.intake import Allowance, Intake
 from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.model import Entry, Event, EventId, Listing, Progress, Seq, SourceName, Window, decode_envelope
+from streamer.ports import Narrow
 from streamer.stop import Stop
 from streamer.telemetry import ListingStatus, Telemetry
 from streamer.telemetry.telemetry import MAX_UNKNOWN_TYPE_LABELS
@@ -248,8 +249,10 @@ async def test_a_poll_of_many_pages_gets_through_where_pages_often_fail(world: W
     dice = random.Random(5)
 
     class Shaky(FakeSource):
-        async def walk(self, listing: Listing, window: Window, limit: int, /) -> list[Event]:
-            found = await super().walk(listing, window, limit)
+        async def walk(
+            self, listing: Listing, window: Window, limit: int, narrow: Narrow | None = None, /
+        ) -> list[Event]:
+            found = await super().walk(listing, window, limit, narrow)
             if any(dice.random() < 0.2 for _ in range(0, len(found), 100)):
                 raise RetryableError("HTTP 502")
             return found

@@ -1,7 +1,7 @@
 """The walk reads a window to its end or not at all; what contradicts the API's contract is noticed; nothing is lost on the way."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -370,6 +370,49 @@ async def test_a_window_with_too_many_events_is_given_back() -> None:
         with pytest.raises(WindowTooLarge):
             await acme.walk("organization", Window(1000, 1334), 950)
     assert len(upstream.asked) <= 10
+
+
+async def test_a_window_is_made_narrower_on_the_way() -> None:
+    """Goal: nothing is read twice, and what is left is complete; method: 1000 events, the start moved up after the third page, and every request."""
+    listed = FaithfulList(numbered(1000))
+    told: list[int] = []
+
+    def narrow(times: Sequence[int]) -> int:
+        told.append(len(times))
+        assert list(times) == list(range(1999, 1999 - len(times), -1))
+        return 1000 if len(times) < 300 else 1450
+
+    async with source(listed) as (acme, upstream):
+        events = await acme.walk("organization", Window(1000, 2000), 10_000, narrow)
+    assert sorted(one.effective_at for one in events) == list(range(1450, 2000))
+    assert told == [100, 200, 300, 400, 500], "not after the last page"
+    asked = [dict(one.parameters) for one in upstream.asked]
+    assert [one["effective_at[gte]"] for one in asked] == ["1000"] * 3 + ["1450"] * 3
+    assert [one["effective_at[lt]"] for one in asked] == ["2000"] * 6
+    assert [one.get("after") for one in asked] == [None, *(f"audit_log-{n:024d}" for n in (900, 800, 700, 600, 500))]
+
+
+async def test_a_window_that_was_made_narrower_is_still_judged() -> None:
+    """Goal: the limit holds for what is left; method: a window that is too large before it is made narrower, and one that is so after."""
+    for start, raises in ((1800, False), (1001, True)):
+        async with source(FaithfulList(numbered(1000))) as (acme, upstream):
+            if raises:
+                with pytest.raises(WindowTooLarge):
+                    await acme.walk("organization", Window(1000, 2000), 400, lambda _: start)  # noqa: B023
+            else:
+                assert len(await acme.walk("organization", Window(1000, 2000), 400, lambda _: start)) == 200  # noqa: B023
+            assert len(upstream.asked) == (1 if raises else 2)
+
+
+async def test_a_cursor_that_leads_elsewhere_is_not_asked_in_a_narrower_window() -> None:
+    """Goal: an event that the cursor names is in what is asked for; method: pages whose last_id is not that of their last event."""
+    pages = [
+        reply(page([event(1, 15), event(2, 14)], has_more=True, last_id="elsewhere")),
+        reply(page([event(3, 13)], has_more=False)),
+    ]
+    async with source(script(*pages)) as (acme, upstream):
+        assert len(await acme.walk("organization", Window(10, 20), 100, lambda _: 14)) == 3
+    assert all("gte%5D=10&" in asked.target for asked in upstream.asked)
 
 
 async def test_one_second_is_never_too_large() -> None:

@@ -1,13 +1,15 @@
 """Several walks at once, consumed in time order: the part of intake that has concurrency."""
 
 import asyncio
+import math
 import random
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import pytest
 
 from streamer import windows
-from streamer.intake import WAITING_WINDOWS, Allowance, Prepared, RangeWalk
+from streamer.intake import BEGUN_EVENTS, WAITING_WINDOWS, Allowance, Claim, Prepared, RangeWalk
 from streamer.model import Entry, Event, EventId, Window
 from streamer.ports import WindowTooLarge
 from streamer.stop import Stop
@@ -18,27 +20,54 @@ def event(at: int, number: int) -> Event:
 
 
 class World:
-    """Events by second, and a walk over them that takes a random number of turns of the loop."""
+    """Events by second, and a walk over them in pages, the newest first, that takes a random number of turns of the loop and fails at times."""
 
-    def __init__(self, seed: int, density: Sequence[tuple[int, int]]) -> None:
-        self.random = random.Random(seed)
+    def __init__(self, seed: int, density: Sequence[tuple[int, int]], allowance: Allowance) -> None:
+        self.random, self.allowance = random.Random(seed), allowance
         self.events = [event(at, n) for at, count in density for n in range(count)]
-        self.walking = self.most_walking = 0
-        self.buffered_peak = 0
+        self.walking = self.most_walking = self.narrowed = self.pages = 0
         self.consumed: list[str] = []
         self.windows: list[Window] = []
 
-    async def walk(self, window: Window) -> list[Event] | WindowTooLarge | None:
-        assert window.end is not None
-        self.walking += 1
-        self.most_walking = max(self.most_walking, self.walking)
-        for _ in range(self.random.randrange(30)):
+    async def walk(self, claim: Claim) -> list[Event] | WindowTooLarge | None:
+        """Tried until it succeeds, as intake does."""
+        while (found := await self._try(claim)) is None:
             await asyncio.sleep(0)
-        self.walking -= 1
-        found = [e for e in self.events if window.start <= e.effective_at < window.end]
-        if len(found) > windows.MAX_SLICE_EVENTS and window.end - window.start > 1:
-            return WindowTooLarge(len(found))
         return found
+
+    async def _try(self, claim: Claim) -> list[Event] | WindowTooLarge | None:
+        assert claim.narrow is not None
+        async with self.allowance.turn():
+            self.walking += 1
+            self.most_walking = max(self.most_walking, self.walking)
+            try:
+                window, seen = claim.window, list[Event]()
+                assert window.end is not None
+                for one in self._newest_first(window):
+                    if one.effective_at < window.start:
+                        break
+                    seen.append(one)
+                    if len(seen) % 100 == 0:
+                        self.pages += 1
+                        for _ in range(self.random.randrange(5)):
+                            await asyncio.sleep(0)
+                        if self.random.random() < 0.01:
+                            return None
+                        times = [e.effective_at for e in seen]
+                        window = Window(claim.narrow(times), window.end)
+                        self.narrowed += window != claim.window
+                        if windows.is_too_large(window, times, windows.MAX_SLICE_EVENTS):
+                            return WindowTooLarge(windows.expected_events(window, times))
+                assert window == claim.window, "what was narrowed stays so"
+                return seen[::-1]
+            finally:
+                self.walking -= 1
+
+    def _newest_first(self, window: Window) -> list[Event]:
+        assert window.end is not None
+        first = bisect_left(self.events, window.start, key=lambda e: e.effective_at)
+        last = bisect_left(self.events, window.end, key=lambda e: e.effective_at)
+        return self.events[first:last][::-1]
 
     async def store(self, window: Window, prepared: Prepared | None) -> None:
         assert prepared is not None
@@ -52,24 +81,86 @@ async def prepare(events: Sequence[Event]) -> Prepared:
     return Prepared([e.effective_at for e in ordered], [Entry(e.id, e.effective_at, b"{}") for e in ordered])
 
 
-async def nothing(_: Window) -> list[Event]:
+async def nothing(_: Claim) -> list[Event]:
     await asyncio.sleep(0)
     return []
 
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_all_is_consumed_once_and_in_order(seed: int) -> None:
-    """Whatever order walks end in; method: random delays, bursts that have to be split, 1 to 8 walkers."""
+    """Whatever order walks end in; method: random delays, failures and bursts that have to be split or made narrower, 1 to 8 walkers."""
     chance = random.Random(seed)
     density = sorted({chance.randrange(50_000): chance.choice([1, 5, 400, 6000, 12_000]) for _ in range(25)}.items())
-    world = World(seed, density)
     allowance = Allowance(chance.randint(1, 8))
+    world = World(seed, density, allowance)
     whole = Window(0, 50_000)
     walk = RangeWalk(whole, allowance, walk=world.walk, prepare=prepare, store=world.store, stop=Stop())
     assert await walk.run() is True
     assert allowance.events == 0
-    assert world.consumed == [e.id for e in world.events]
+    assert world.consumed == [e.id for e in sorted(world.events, key=lambda e: e.effective_at)]
     assert [w.start for w in world.windows] == [0, *(w.end for w in world.windows[:-1])]
+    assert world.most_walking <= allowance.concurrency
+
+
+async def test_walkers_share_what_is_left() -> None:
+    """Goal: nothing is read twice, and nobody has nothing to do at the end; method: events spread evenly, and the pages and turns counted."""
+    allowance = Allowance(8)
+    world = World(1, [(at, 1) for at in range(0, 400_000, 10)], allowance)
+    world.random = random.Random(0)
+    walk = RangeWalk(Window(0, 400_000), allowance, walk=world.walk, prepare=prepare, store=world.store, stop=Stop())
+    assert await walk.run() is True
+    assert world.consumed == [e.id for e in world.events]
+    assert world.most_walking == 8
+    assert len(world.windows) < 1.6 * len(world.events) / windows.SLICE_EVENTS
+
+
+async def test_a_window_that_narrows_gives_its_rest_to_others_at_once() -> None:
+    """Goal: the rest is walked while the first walk still goes on; method: a walk that waits, after narrowing, for the rest to be walked."""
+    rest_walked = asyncio.Event()
+    walked: list[Window] = []
+
+    async def walk(claim: Claim) -> list[Event]:
+        assert claim.narrow is not None
+        window = claim.window
+        if window == whole:
+            assert claim.narrow(list(range(999, 499, -1)) * 2) == 400
+            await asyncio.wait_for(rest_walked.wait(), 5)
+        else:
+            rest_walked.set()
+        walked.append(claim.window)
+        return []
+
+    async def store(window: Window, _: Prepared | None) -> None:
+        stored.append(window)
+
+    whole, stored = Window(0, 1000), list[Window]()
+    walking = RangeWalk(whole, Allowance(2), walk=walk, prepare=prepare, store=store, stop=Stop())
+    assert await walking.run() is True
+    assert [w.start for w in stored] == [0, *(w.end for w in stored[:-1])]
+    assert stored[-1] == walked[-1], "what the first walk kept is the newest, and ended last"
+    assert stored[-1].end == 1000
+
+
+async def test_listings_take_turns() -> None:
+    """Goal: no listing waits until another has caught up; method: two of them with two turns, and who walked when."""
+    allowance, order = Allowance(2), list[str]()
+
+    def listing(name: str) -> RangeWalk[Prepared]:
+        async def walk(claim: Claim) -> list[Event]:
+            async with allowance.turn():
+                order.append(name)
+                await asyncio.sleep(0)
+                return [event(claim.window.start, n) for n in range(windows.SLICE_EVENTS)]
+
+        async def store(_: Window, __: Prepared | None) -> None:
+            if len(order) > 100:
+                stop.set()
+
+        return RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=stop)
+
+    stop = Stop()
+    await asyncio.gather(listing("organization").run(), listing("tenant").run())
+    assert 30 < order[:100].count("tenant") < 70
 
 
 LONG = Window(0, 10**9)
@@ -80,25 +171,25 @@ async def test_walkers_really_work_at_once_but_not_too_far_ahead() -> None:
     release = asyncio.Event()
     started: list[int] = []
 
-    async def walk(window: Window) -> list[Event]:
-        started.append(window.start)
-        if window.start == 0:
+    async def walk(claim: Claim) -> list[Event]:
+        started.append(claim.window.start)
+        if claim.window.start == 0:
             await release.wait()
-        return [event(window.start, n) for n in range(windows.SLICE_EVENTS)]
+        return [event(claim.window.start, n) for n in range(windows.SLICE_EVENTS)]
 
     async def store(_: Window, __: Prepared | None) -> None:
         if started[-1] > 10_000_000:
             stop.set()
 
-    stop = Stop()
-    walking = RangeWalk(LONG, Allowance(4), walk=walk, prepare=prepare, store=store, stop=stop)
+    stop, allowance = Stop(), Allowance(4)
+    walking = RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=stop)
     task = asyncio.create_task(walking.run())
-    most = 4 + WAITING_WINDOWS
+    most = 1 + math.ceil((allowance.limit - BEGUN_EVENTS) / windows.SLICE_EVENTS)
     while len(started) < most:
         await asyncio.sleep(0)
     for _ in range(200):
         await asyncio.sleep(0)
-    assert len(started) == most, "one window for each of four walkers and those that wait"
+    assert len(started) == most, "the first window, which has just begun, and those that wait for it"
     release.set()
     assert await task is False
 
@@ -107,23 +198,45 @@ async def test_walkers_wait_for_a_slow_journal() -> None:
     """Goal: memory stays bounded while nothing can be stored; method: a store that takes for ever."""
     release = asyncio.Event()
     started: list[int] = []
-    stop = Stop()
+    stop, allowance = Stop(), Allowance(4)
 
-    async def walk(window: Window) -> list[Event]:
-        started.append(window.start)
-        return [event(window.start, n) for n in range(windows.SLICE_EVENTS)]
+    async def walk(claim: Claim) -> list[Event]:
+        started.append(claim.window.start)
+        return [event(claim.window.start, n) for n in range(windows.SLICE_EVENTS)]
 
     async def store(_: Window, __: Prepared | None) -> None:
         await release.wait()
         stop.set()
 
-    walking = RangeWalk(LONG, Allowance(4), walk=walk, prepare=prepare, store=store, stop=stop)
-    task = asyncio.create_task(walking.run())
+    task = asyncio.create_task(RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=stop).run())
     for _ in range(1000):
         await asyncio.sleep(0)
-    assert len(started) == 4 + WAITING_WINDOWS, "the allowance, what is prepared and stored included"
+    assert allowance.events <= allowance.limit + 4 * (windows.SLICE_EVENTS - BEGUN_EVENTS), "what is prepared included"
+    assert len(started) == 4 + WAITING_WINDOWS
     release.set()
     assert await task is False
+
+
+async def test_less_is_fetched_ahead_while_the_processor_is_what_takes_time() -> None:
+    """Goal: memory that a slow processor has no use for is not used; method: walks that take no time, and preparing that does."""
+    allowance, stop, held = Allowance(8), Stop(), list[int]()
+
+    async def walk(claim: Claim) -> list[Event]:
+        return [event(claim.window.start, n) for n in range(windows.SLICE_EVENTS)]
+
+    async def slowly(events: Sequence[Event]) -> Prepared:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        held.append(allowance.events)
+        return await prepare(events)
+
+    async def store(_: Window, __: Prepared | None) -> None:
+        if len(held) > 60:
+            stop.set()
+
+    assert not await RangeWalk(LONG, allowance, walk=walk, prepare=slowly, store=store, stop=stop).run()
+    assert max(held[:5]) > allowance.limit * 0.8
+    assert max(held[40:]) <= allowance.limit // 3 + 8 * windows.SLICE_EVENTS // 2
 
 
 async def test_a_listing_goes_on_while_another_uses_up_the_allowance() -> None:

@@ -1,5 +1,6 @@
 """What to ask next: pure decisions, held against models by hypothesis."""
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -83,11 +84,14 @@ def test_done_rechecks_are_remembered_each_alone() -> None:
     length=st.integers(1, 2_000_000),
     walkers=st.integers(1, 8),
     bursts=st.dictionaries(st.integers(0, 2_000_000), st.integers(1, 40_000), max_size=12),
+    newest_first=st.booleans(),
+    dice=st.randoms(use_true_random=False),
 )
 def test_slices_tile_the_range_whatever_the_density(
-    start: int, length: int, walkers: int, bursts: dict[int, int]
+    start: int, length: int, walkers: int, bursts: dict[int, int], newest_first: bool, dice: random.Random
 ) -> None:
-    """Nothing is left out or walked twice as a result; method: walk a model of events per second, splitting what is too large."""
+    """Nothing is left out or walked twice as a result; method: walk a model of events per second in any order, page by page, narrowing where
+    that is asked, at times to share, and splitting what is too large."""
     slicer = Slicer(start, start + length, walkers)
     done: list[Window] = []
     for _ in range(200_000):
@@ -95,13 +99,22 @@ def test_slices_tile_the_range_whatever_the_density(
         if window is None:
             break
         assert window.end is not None
-        inside = sorted(start + at for at in bursts if window.start <= start + at < window.end)
-        count = sum(bursts[at - start] for at in inside)
-        if count > MAX_SLICE_EVENTS and window.end - window.start > 1:
-            slicer.too_large(window, count)
+        inside = [start + at for at in sorted(bursts, reverse=newest_first) if window.start <= start + at < window.end]
+        times: list[int] = []
+        for at in inside:
+            if at < window.start:
+                continue  # as upstream leaves out what is not asked for any more
+            times += [at] * bursts[at - start]
+            narrowed = slicer.narrow(window, times, share=dice.random() < 0.3)
+            assert window.start <= narrowed <= min(times), "what was seen stays"
+            window = Window(narrowed, window.end)
+            if is_too_large(window, times, MAX_SLICE_EVENTS):
+                slicer.too_large(window, len(times))
+                break
         else:
-            slicer.found(window, count)
+            slicer.found(window, len(times))
             done.append(window)
+    assert not slicer.more
     done.sort(key=lambda w: w.start)
     assert done[0].start == start
     assert done[-1].end == start + length
@@ -225,15 +238,16 @@ def test_the_ends_of_a_rechecks_windows() -> None:
         ([(3600, SLICE_EVENTS)], 3600),
         ([(3600, 100 * SLICE_EVENTS)], 36),
         ([(3600, 100 * SLICE_EVENTS), (36, SLICE_EVENTS)], 36),
-        ([(3600, 100 * SLICE_EVENTS), *[(36, 1)] * 3], 37),
-        ([(3600, 100 * SLICE_EVENTS), *[(36, 1)] * 4], 4 * 36),
+        ([(3600, 100 * SLICE_EVENTS), *[(36, 1)] * 7], 38),
+        ([(3600, 100 * SLICE_EVENTS), *[(36, 1)] * 8], 4 * 36),
+        ([(10, 0), (36, 0), (10, 0)], 4 * 36),
         ([(1, 10_000)], 1),
         ([(LONGEST_SLICE_S, 0)], LONGEST_SLICE_S),
         ([(LONGEST_SLICE_S, 1)], LONGEST_SLICE_S),
     ],
 )
 def test_the_width_of_the_next_slice(walks: list[tuple[int, int]], width_s: int) -> None:
-    """Goal: slices hold about SLICE_EVENTS, by the last four, and widen with care; method: (width, events) of walks, one after the other."""
+    """Goal: slices hold about SLICE_EVENTS, by the last eight, and widen with care; method: (width, events) of walks, one after the other."""
     slicer = Slicer(0, 10**9)
     for width, events in walks:
         slicer.found(Window(500, 500 + width), events)
@@ -245,25 +259,78 @@ def test_the_width_of_the_next_slice(walks: list[tuple[int, int]], width_s: int)
     [
         (1, [10, 15, 20]),
         (2 * SLICE_EVENTS, [10, 15, 20]),
-        (2 * SLICE_EVENTS + 1, [10, 13, 16, 20]),
+        (3 * SLICE_EVENTS, [10, 13, 16, 20]),
         (10**6, list(range(10, 21))),
     ],
 )
 def test_a_window_that_is_too_large_is_cut_evenly(expected: int, cuts: list[int]) -> None:
-    """Goal: each part should hold a slice's events, none is empty, and the next slices are as narrow; method: few, some and very many events."""
+    """Goal: each part should hold a slice's events, none is empty, and what was known of the density before does not count any more; method:
+    few, some and very many events."""
     slicer = Slicer(100, 200)
     slicer.found(Window(0, 100), 80_000)
     slicer.too_large(Window(10, 20), expected)
-    assert slicer.width_s == 10 // (len(cuts) - 1)
+    assert slicer.parts == len(cuts) - 1
     assert [slicer.take() for _ in cuts[1:]] == [Window(*part) for part in pairwise(cuts)]
-    assert slicer.take() == Window(100, 100 + slicer.width_s), "nothing is known of the density any more"
+    assert slicer.parts == 0
+    assert slicer.width_s == min(max(SLICE_EVENTS * 10 // expected, 1), 40)
 
 
 def test_there_are_never_too_many_parts() -> None:
     """Goal: one window does not become thousands of requests; method: a wide one with a billion events."""
     slicer = Slicer(0, 10**7)
     slicer.too_large(Window(0, 6400), 10**9)
-    assert slicer.width_s == 100
+    assert slicer.parts == 64
+
+
+def newest(events: int, window: Window, seen: int) -> list[int]:
+    """The `effective_at` of the first pages of a window over which so many events are spread evenly."""
+    assert window.end is not None
+    return [window.end - 1 - number * (window.end - window.start) // events for number in range(seen)]
+
+
+@pytest.mark.parametrize(
+    ("events", "seen", "share", "kept"),
+    [
+        (1550, 100, False, None),
+        (1700, 100, False, 1200),
+        (3500, 100, False, 1200),
+        (3800, 100, False, None),
+        (1700, 1500, False, 1600),
+        (900, 100, True, 500),
+        (900, 700, True, 800),
+        (900, 800, True, None),
+        (200, 100, True, None),
+    ],
+)
+def test_a_walk_goes_on_with_the_newest_part(events: int, seen: int, share: bool, kept: int | None) -> None:
+    """Goal: what is about to hold too much keeps what a slice may hold, and at least a page more than it has read; with somebody to share with,
+    half of what is left, if that is more than a page; what is hopeless is left for giving back, and all else alone. Method: events spread
+    evenly, how many were seen, how many the rest of the window should hold."""
+    slicer, window = Slicer(0, 10**6), Window(100_000, 200_000)
+    start = slicer.narrow(window, newest(events, window, seen), share=share)
+    assert window.end is not None
+    if kept is None:
+        assert start == window.start
+        assert slicer.parts == 0
+        return
+    assert (window.end - start) * events / 100_000 == pytest.approx(kept, rel=0.01)
+    assert slicer.parts == max(round((events - kept) / SLICE_EVENTS), 1)
+    parts = [slicer.take() for _ in range(slicer.parts)]
+    assert [part and part.start for part in parts] == [100_000, *(part and part.end for part in parts[:-1])]
+    assert parts[-1] is not None
+    assert parts[-1].end == start
+    assert slicer.width_s == SLICE_EVENTS * 100_000 // expected_events(window, newest(events, window, seen)), (
+        "it learned"
+    )
+
+
+def test_another_order_than_the_newest_first_is_left_alone() -> None:
+    """Goal: nothing that was seen falls out of a window; method: pages whose oldest event is the window's first, or has no time that can be read."""
+    slicer, window = Slicer(0, 10**6), Window(1000, 2000)
+    for times in (list(range(1000, 2000)) * 3, [1999] * 2000 + [1000], [0] * 3000):
+        assert slicer.narrow(window, times, share=True) == 1000
+    assert slicer.narrow(Window(1000, 1001), [1000] * 3000) == 1000
+    assert slicer.parts == 0
 
 
 def test_slices_get_narrower_at_the_end() -> None:
@@ -277,7 +344,7 @@ def test_slices_get_narrower_at_the_end() -> None:
     assert sum(widths) == 1000
     assert widths[:3] == [100, 90, 81]
     assert widths == sorted(widths, reverse=True)
-    assert all(width >= 25 for width in widths[:-1])
+    assert all(width >= 33 for width in widths[:-1])
 
 
 def test_decades_without_an_event_cost_few_requests() -> None:

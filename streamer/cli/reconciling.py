@@ -11,7 +11,7 @@ from streamer import windows
 from streamer.cli.options import bucket_access
 from streamer.config import Config, SourceOptions, own_sources, show_moment
 from streamer.errors import ConfigError, RetryableError
-from streamer.intake import Allowance, RangeWalk
+from streamer.intake import Allowance, Claim, RangeWalk
 from streamer.journal.opening import FolderInUse
 from streamer.journal.operator import Operator, open_operator
 from streamer.journal.sqlite import memory_key
@@ -171,11 +171,11 @@ class Comparison:
                 stop=self._stop,
             ).run()
 
-    async def _walk(self, window: Window) -> list[Event] | WindowTooLarge:
+    async def _walk(self, claim: Claim) -> list[Event] | WindowTooLarge:
         async def walk() -> list[Event] | WindowTooLarge:
             try:
-                async with self._allowance.turns:
-                    return await self.source.walk(self.listing, window, windows.MAX_SLICE_EVENTS)
+                async with self._allowance.turn():
+                    return await self.source.walk(self.listing, claim.window, windows.MAX_SLICE_EVENTS, claim.narrow)
             except WindowTooLarge as large:
                 return large
 

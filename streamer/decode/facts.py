@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from streamer.catalog import TYPES
 from streamer.catalog.frame import Facts
 from streamer.decode.salvage import salvaged, shallow, too_deep
 from streamer.model import EPOCH, MAX_EPOCH_SECONDS, Event, EventId
@@ -15,6 +16,8 @@ UNKNOWN_TYPE = "unknown"
 
 
 _decode_facts = msgspec.json.Decoder(Facts).decode
+_ONE_OF_EACH = {name: name for name in TYPES}
+"""Thousands of events wait in memory at times, and would each have a text of their own."""
 
 
 def decode_event(raw: bytes) -> Event:
@@ -34,7 +37,7 @@ def decode_event(raw: bytes) -> Event:
         and 0 < len(facts.type) <= MAX_TYPE_CHARACTERS
         and 0 <= facts.effective_at <= MAX_EPOCH_SECONDS
     ):
-        return Event(raw, EventId(facts.id), facts.type, facts.effective_at)
+        return Event(raw, EventId(facts.id), _ONE_OF_EACH.get(facts.type, facts.type), facts.effective_at)
     return _odd_event(raw)
 
 

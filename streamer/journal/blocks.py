@@ -12,7 +12,7 @@ import zstandard
 BLOCK_BYTES = 2 << 20
 """Of lines: what a walk of a window of usual events brings."""
 BLOCK_EVENTS = 1000
-APPENDED_BYTES = 5 << 20
+APPENDED_BYTES = 4 << 20
 """In memory, of what was appended last. A sink that falls further behind has to load blocks, falls back more by it, and reaches the head only
 after all is caught up: so there is room for what comes while the file sink writes a batch."""
 LOADED_BYTES = 4 << 20

@@ -47,6 +47,8 @@ from streamer.stop import Stop
 MAX_REQUEST_LINE = 65_536
 """All event types in one query string are longer than the usual limit."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TIMER_LATE_S = 0.001
+"""What the loop's timers are late by: they wait in whole milliseconds, and one more."""
 JSON_HEADERS = {"Content-Type": "application/json"}
 DRIPS = 10
 """A slow body comes in so many pieces."""
@@ -182,7 +184,7 @@ class Simulator:
         stats.max_concurrent = max(stats.max_concurrent, stats.concurrent)
         try:
             if (seconds := faults.strikes("latency", where)) is not None:
-                await self._stop.sleep(float(seconds))
+                await self._stop.sleep(float(seconds) - TIMER_LATE_S)
             if faults.strikes("reset", where) is not None:
                 return self._abort(request)
             try:

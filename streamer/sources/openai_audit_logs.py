@@ -14,7 +14,7 @@ from streamer.catalog import lookup
 from streamer.decode import decode_event
 from streamer.errors import ConfigError, RetryableError, StreamerError
 from streamer.model import MAX_EPOCH_SECONDS, Event, EventId, Listing, SourceName, Window, from_epoch
-from streamer.ports import Source, WindowTooLarge
+from streamer.ports import Narrow, Source, WindowTooLarge
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import Page, read_page
 from streamer.telemetry import Telemetry
@@ -96,11 +96,10 @@ class OpenAIAuditLogs:
     def now(self) -> float:
         return self._api.now()
 
-    async def walk(self, listing: Listing, window: Window, limit: int, /) -> list[Event]:
+    async def walk(self, listing: Listing, window: Window, limit: int, narrow: Narrow | None = None, /) -> list[Event]:
         """As the port says."""
-        return list(
-            (await self._read(Walk(self._where(listing), listing, window, limit, self._types[listing]))).values()
-        )
+        walk = Walk(self._where(listing), listing, window, limit, self._types[listing], narrow=narrow)
+        return list((await self._read(walk)).values())
 
     async def oldest(self, listing: Listing, /) -> int | None:
         """Binary search over "is there an event before T?": about twelve requests for six years."""
@@ -183,6 +182,7 @@ class Walk:
         limit: float,
         types: frozenset[str],
         page_size: int = PAGE,
+        narrow: Narrow | None = None,
     ) -> None:
         """`where`: what messages call the place; `limit`: events; `types`: those that were asked for, empty: all."""
         self.where, self.listing, self.page_size = where, listing, page_size
@@ -192,7 +192,9 @@ class Walk:
         self.events: dict[tuple[int, EventId], Event] = {}
         self.anomalies: dict[Anomaly, str] = {}
         """The first of each kind, in a few words."""
-        self._window, self._limit, self._types = window, limit, types
+        self._limit, self._types, self._narrow = limit, types, narrow
+        self._window = window
+        """What is wanted of it: all, or what `narrow` has left."""
         self._cursors: set[str] = set()
         self._pages = self._empty_asks = self._empty_pages = 0
         self._by_time = False
@@ -226,6 +228,10 @@ class Walk:
         else:
             self._go_on_from_nothing(page.last_id)
         self._pages += 1
+        if self._narrow is not None and self.unfinished and new and self.cursor == _usable_id(events[-1]):
+            # The event that the cursor names is in what is left; so it leads to the rest of that, too.
+            self.start = self._narrow(self._times)
+            self._window = Window(self.start, self._window.end)
         if self.unfinished and new and is_too_large(self._window, self._times, self._limit):
             raise WindowTooLarge(expected_events(self._window, self._times))
         if self.unfinished and self._pages >= MAX_PAGES:
