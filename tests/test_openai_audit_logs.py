@@ -415,6 +415,27 @@ async def test_a_cursor_that_leads_elsewhere_is_not_asked_in_a_narrower_window()
     assert all("gte%5D=10&" in asked.target for asked in upstream.asked)
 
 
+async def test_a_cursor_that_holds_only_in_its_window_hides_nothing() -> None:
+    """Goal: a server that ties a cursor to the window it was given in costs requests, not events. Method: one that answers with an empty last page
+    where the window is another, and one where the narrower window really ends with the page before."""
+    listed, given = FaithfulList(numbered(1000)), dict[str, str]()
+
+    def strict(asked: Asked) -> bytes:
+        said = dict(asked.parameters)
+        if "after" in said and given.get(said["after"], said["effective_at[gte]"]) != said["effective_at[gte]"]:
+            return reply(page([], has_more=False))
+        answer = listed(asked)
+        given[re.findall(rb'"last_id": "([^"]*)"', answer)[0].decode()] = said["effective_at[gte]"]
+        return answer
+
+    for answer in (strict, listed):
+        for start in (1450, 1800, 1900):
+            async with source(answer) as (acme, upstream):
+                events = await acme.walk("organization", Window(1000, 2000), 10_000, lambda _: start)  # noqa: B023
+            assert sorted(one.effective_at for one in events) == list(range(start, 2000))
+            assert len(upstream.asked) <= 10
+
+
 async def test_one_second_is_never_too_large() -> None:
     """Goal: a window that cannot be split is read whatever it holds. Method: 300 events in one second, limit 10."""
     async with source(FaithfulList(numbered(300, lambda n: 1000))) as (acme, _):

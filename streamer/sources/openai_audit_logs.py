@@ -198,6 +198,8 @@ class Walk:
         self._cursors: set[str] = set()
         self._pages = self._empty_asks = self._empty_pages = 0
         self._by_time = False
+        self._narrowed = False
+        """By the last page."""
         self._request = ""
         self._times: list[int] = []
         """Of all events of all pages."""
@@ -220,7 +222,8 @@ class Walk:
         if new < len(events) and not self._by_time:
             self._note("event_repeated", f"{len(events) - new} of {len(events)} events of a page were there before")
         if page.has_more is False or (page.has_more is None and len(events) < self.page_size):
-            self.unfinished = False
+            # Should a server tie a cursor to the window that it was given in, it would say so by an empty page: a second witness, then.
+            self.unfinished = self._narrowed and not events and self._ask_by_time()
         elif events:
             self._answered = True
             self._empty_asks = self._empty_pages = 0
@@ -228,10 +231,12 @@ class Walk:
         else:
             self._go_on_from_nothing(page.last_id)
         self._pages += 1
+        self._narrowed = False
         if self._narrow is not None and self.unfinished and new and self.cursor == _usable_id(events[-1]):
             # The event that the cursor names is in what is left; so it leads to the rest of that, too.
-            self.start = self._narrow(self._times)
-            self._window = Window(self.start, self._window.end)
+            start = self._narrow(self._times)
+            self._narrowed, self.start = start > self.start, start
+            self._window = Window(start, self._window.end)
         if self.unfinished and new and is_too_large(self._window, self._times, self._limit):
             raise WindowTooLarge(expected_events(self._window, self._times))
         if self.unfinished and self._pages >= MAX_PAGES:
