@@ -39,7 +39,7 @@ BEGUN_EVENTS = 450
 WAITING_WINDOWS = 6
 """So many walked windows may wait for the one that is next in time while all walkers are busy."""
 BUSY_WINDOWS = 4
-"""When so many in a row were walked before it was their turn to be prepared, the processor is what takes time, and a third of the memory will do."""
+"""When more than so many in a row were walked before it was their turn to be prepared, the processor is what takes time, and a third of the memory will do."""
 
 
 T = TypeVar("T")
@@ -506,7 +506,9 @@ class RangeWalk(Generic[P]):
     async def _next_walked(self) -> tuple[Window, list[Event]] | None:
         self._ready_in_a_row += 1
         while self._next not in self._walked and not self._stop.is_set():
-            self._ready_in_a_row = 0
+            was_busy, self._ready_in_a_row = self._ready_in_a_row > BUSY_WINDOWS, 0
+            if was_busy:
+                self._allowance.changed()  # there is room again
             await self._allowance.change()
         return None if self._stop.is_set() else self._walked[self._next]
 

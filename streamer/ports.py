@@ -26,8 +26,8 @@ from streamer.model import (
 )
 
 Narrow = Callable[[Sequence[int]], int]
-"""Asked by a walk after each page that promises more, with the `effective_at` of all events so far: from which second on the rest is still
-wanted. It never moves back, and never past an event that was seen."""
+"""Asked by a walk after a page that brought events and leads on from the last of them, with the `effective_at` of all events so far: from which
+second on the rest is still wanted. It never moves back, and never past an event that was seen."""
 
 
 class WindowTooLarge(Exception):  # an answer that the planner acts on, not an error

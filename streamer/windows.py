@@ -152,7 +152,7 @@ class Slicer:
     _last: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=DENSITIES))
     """(events, seconds) of the last slices."""
     _again: list[tuple[int, int]] = field(default_factory=list)
-    """Parts of windows that were too large: a heap of (start, end)."""
+    """Parts of windows that were too large or made narrower: a heap of (start, end)."""
 
     @property
     def parts(self) -> int:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from streamer.sources.openai_audit_logs import EMPTY_ASKS, EMPTY_PAGES, MAX_PAGE
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import Page
 from streamer.telemetry import Telemetry
+from streamer.windows import Slicer
 from tests.wire import CUT, Asked, FaithfulList, Script, Wire, anomalies, event, page, reply, script, wire
 
 KIND = SOURCES["openai_audit_logs"]
@@ -415,25 +417,70 @@ async def test_a_cursor_that_leads_elsewhere_is_not_asked_in_a_narrower_window()
     assert all("gte%5D=10&" in asked.target for asked in upstream.asked)
 
 
-async def test_a_cursor_that_holds_only_in_its_window_hides_nothing() -> None:
-    """Goal: a server that ties a cursor to the window it was given in costs requests, not events. Method: one that answers with an empty last page
-    where the window is another, and one where the narrower window really ends with the page before."""
-    listed, given = FaithfulList(numbered(1000)), dict[str, str]()
+Tied = Literal["ends", "says more, then ends", "goes on as it began"]
 
-    def strict(asked: Asked) -> bytes:
+
+def tied(listed: FaithfulList, how: Tied) -> Script:
+    """A server whose cursors hold only in the window that they were given in, and what it does in another one."""
+    given: dict[str, str] = {}
+    emptied: set[str] = set()
+
+    def answer(asked: Asked) -> bytes:
         said = dict(asked.parameters)
-        if "after" in said and given.get(said["after"], said["effective_at[gte]"]) != said["effective_at[gte]"]:
-            return reply(page([], has_more=False))
-        answer = listed(asked)
-        given[re.findall(rb'"last_id": "([^"]*)"', answer)[0].decode()] = said["effective_at[gte]"]
-        return answer
+        after, since = said.get("after", ""), said["effective_at[gte]"]
+        if given.get(after, since) != since:
+            if how == "goes on as it began":
+                asked = replace(asked, target=asked.target.replace(f"gte%5D={since}", f"gte%5D={given[after]}"))
+                since = given[after]
+            else:
+                more = how != "ends" and after not in emptied
+                emptied.add(after)
+                return reply(page([], has_more=more))
+        body = listed(asked)
+        given.update({found.decode(): since for found in re.findall(rb'"last_id": "([^"]*)"', body)})
+        return body
 
-    for answer in (strict, listed):
-        for start in (1450, 1800, 1900):
-            async with source(answer) as (acme, upstream):
-                events = await acme.walk("organization", Window(1000, 2000), 10_000, lambda _: start)  # noqa: B023
-            assert sorted(one.effective_at for one in events) == list(range(start, 2000))
-            assert len(upstream.asked) <= 10
+    return answer
+
+
+@pytest.mark.parametrize("how", get_args(Tied))
+@pytest.mark.parametrize(
+    ("at", "whole"),
+    [(lambda n: 1000 + n, Window(1000, 2000)), (lambda n: 1999 - max(n - 250, 0) // 60, Window(1980, 2000))],
+    ids=["spread", "bursts"],
+)
+async def test_a_cursor_that_holds_only_in_its_window_hides_nothing(
+    how: Tied, at: Callable[[int], int], whole: Window
+) -> None:
+    """Goal: a server that ties a cursor to the window it was given in costs requests, not events. Method: ways to do so, and the real planner,
+    which is asked again where all that was seen is of one second."""
+    listed, slicer = FaithfulList(numbered(1000, at)), Slicer(0, 0)
+    pending, found, window = [whole], list[Event](), whole
+
+    def narrow(seen: Sequence[int]) -> int:
+        nonlocal window
+        window = Window(slicer.narrow(window, seen, share=len(seen) <= 200), window.end)
+        while (part := slicer.take()) is not None:
+            pending.append(part)
+        return window.start
+
+    async with source(tied(listed, how)) as (acme, upstream):
+        while pending:
+            window = pending.pop()
+            try:
+                found += await acme.walk("organization", window, 10_000, narrow)
+            except RetryableError:
+                pending.append(window)
+            assert len(upstream.asked) < 300
+    assert sorted(one.effective_at for one in found) == sorted(at for _, at, _ in listed.events)
+
+
+async def test_a_window_that_really_ends_where_it_was_made_narrower() -> None:
+    """Goal: an end that is one is believed; method: a bound at the last event of a page."""
+    async with source(FaithfulList(numbered(1000))) as (acme, upstream):
+        events = await acme.walk("organization", Window(1000, 2000), 10_000, lambda _: 1900)
+    assert sorted(one.effective_at for one in events) == list(range(1900, 2000))
+    assert len(upstream.asked) <= 4
 
 
 async def test_one_second_is_never_too_large() -> None:

@@ -26,6 +26,8 @@ class Load:
     """Both listings; else the organization's alone."""
     concurrency: int = CONCURRENCY
     """Of ours."""
+    once: bool = False
+    """One run for everybody: a long one."""
 
     def __str__(self) -> str:
         tenant = ", both listings" if self.tenant else ""
@@ -41,11 +43,12 @@ LOADS = (
     Load(0, 40_000),
     Load(20, 20_000),
     Load(50, 30_000),
+    Load(50, 120_000, once=True),
     Load(50, 30_000, concurrency=16),
     Load(50, 30_000, tenant=True),
     Load(100, 20_000),
 )
-SIMULATED = 60_000
+SIMULATED = 180_000
 """Events; three in ten are tenant events."""
 
 
@@ -109,7 +112,7 @@ def measure(
         runs: dict[str, list[Usage]] = {peer.name: [] for peer in peers}
         for turn in range(max(map(rounds, peers))):
             for peer in peers:
-                if turn < rounds(peer):
+                if turn < (1 if load.once else rounds(peer)):
                     usage, events = catch_up(peer, child, load)
                     runs[peer.name].append(usage)
         yield load, {name: _median(runs[name], *starts[name], events) for name in runs}

@@ -186,7 +186,7 @@ class Walk:
     ) -> None:
         """`where`: what messages call the place; `limit`: events; `types`: those that were asked for, empty: all."""
         self.where, self.listing, self.page_size = where, listing, page_size
-        self.start, self.end = window.start, window.end
+        self.start, self.end, self._first = window.start, window.end, window.start
         self.cursor: str | None = None
         self.unfinished = True
         self.events: dict[tuple[int, EventId], Event] = {}
@@ -199,7 +199,7 @@ class Walk:
         self._pages = self._empty_asks = self._empty_pages = 0
         self._by_time = False
         self._narrowed = False
-        """By the last page."""
+        """By the last page that had events."""
         self._request = ""
         self._times: list[int] = []
         """Of all events of all pages."""
@@ -207,7 +207,7 @@ class Walk:
         """Events came since the walk began, or since it went on by time."""
 
     def take(self, page: Page, request: str) -> None:
-        """Add a page; `unfinished`, `end` and `cursor` then say how to go on. `request`: its ids, for messages.
+        """Add a page; `unfinished`, `start`, `end` and `cursor` then say how to go on. `request`: its ids, for messages.
 
         RetryableError: the pages contradict each other. ConfigError: the server ignores the range. WindowTooLarge.
         """
@@ -231,8 +231,9 @@ class Walk:
         else:
             self._go_on_from_nothing(page.last_id)
         self._pages += 1
-        self._narrowed = False
-        if self._narrow is not None and self.unfinished and new and self.cursor == _usable_id(events[-1]):
+        self._narrowed = self._narrowed and not events
+        leads_on = self.unfinished and new and not self._by_time and self.cursor == _usable_id(events[-1])
+        if self._narrow is not None and leads_on:
             # The event that the cursor names is in what is left; so it leads to the rest of that, too.
             start = self._narrow(self._times)
             self._narrowed, self.start = start > self.start, start
@@ -257,6 +258,8 @@ class Walk:
         ]
         if outside:
             asked = f"{start} <= effective_at < {end}"
+            if all(self._first <= at < self.start for at in outside):
+                raise self._contradiction("events came that are not asked for since the window was made narrower")
             self._note("time_not_asked_for", f"effective_at {outside[0]} where {asked} was asked for")
             raise ConfigError(
                 f"{self.where}: the server ignores the time range: {len(outside)} of {len(events)} events lie outside of {asked}, "
