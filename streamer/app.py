@@ -31,12 +31,13 @@ from streamer.delivery import Delivery
 from streamer.enrichment import open_enrichment
 from streamer.errors import ConfigError, RetryableError
 from streamer.formats import make_format
-from streamer.intake import Allowance, Intake
+from streamer.intake import Intake
 from streamer.journal.opening import FolderInUse, lock
 from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.lease import open_lease
 from streamer.model import Seq, SinkName, SourceName
 from streamer.ports import SinkContext
+from streamer.range_walk import Allowance
 from streamer.reload import FOLLOWED, Reloading
 from streamer.retention import Retention
 from streamer.retry import HOLD_S

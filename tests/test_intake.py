@@ -12,10 +12,11 @@ from streamer.admin.server import unready
 from streamer.catalog import TYPES
 from streamer.config import SourceOptions
 from streamer.errors import ConfigError, RetryableError
-from streamer.intake import Allowance, Intake
+from streamer.intake import Intake
 from streamer.journal.sqlite import SqliteJournal, open_journal
 from streamer.model import Entry, Event, EventId, Listing, Progress, Seq, SourceName, Window, decode_envelope
 from streamer.ports import Narrow
+from streamer.range_walk import Allowance
 from streamer.stop import Stop
 from streamer.telemetry import ListingStatus, Telemetry
 from streamer.telemetry.telemetry import MAX_UNKNOWN_TYPE_LABELS

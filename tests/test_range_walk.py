@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import pytest
 
 from streamer import windows
-from streamer.intake import BEGUN_EVENTS, WAITING_WINDOWS, Allowance, Claim, Prepared, RangeWalk
+from streamer.intake import Prepared
 from streamer.model import Entry, Event, EventId, Window
 from streamer.ports import WindowTooLarge
+from streamer.range_walk import BEGUN_EVENTS, WAITING_WINDOWS, Allowance, Claim, RangeWalk
 from streamer.stop import Stop
 
 

@@ -11,12 +11,12 @@ from streamer import windows
 from streamer.cli.options import bucket_access
 from streamer.config import Config, SourceOptions, own_sources, show_moment
 from streamer.errors import ConfigError, RetryableError
-from streamer.intake import Allowance, Claim, RangeWalk
 from streamer.journal.opening import FolderInUse
 from streamer.journal.operator import Operator, open_operator
 from streamer.journal.sqlite import memory_key
 from streamer.model import Event, Listing, SourceName, Window, from_epoch
 from streamer.ports import Source, WindowTooLarge
+from streamer.range_walk import Allowance, Claim, RangeWalk
 from streamer.reconcile import ListingCount, Remembered, Shown, SinkCount, Standing, count_window
 from streamer.retry import Backoff
 from streamer.sinks.archive.ids import open_archive_ids

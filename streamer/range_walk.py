@@ -1,0 +1,201 @@
+"""A long range of time, walked by slices: several walks at once, and what they find stored in time order, each window once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from streamer import windows
+from streamer.model import Event, Window
+from streamer.ports import Narrow, WindowTooLarge
+from streamer.stop import Stop
+
+BEGUN_EVENTS = 450
+"""What a walk is taken to hold in memory until it has seen more."""
+WAITING_WINDOWS = 6
+"""So many walked windows may wait for the one that is next in time while all walkers are busy."""
+BUSY_WINDOWS = 4
+"""When more than so many in a row were walked before it was their turn to be prepared, the processor is what takes time, and a third of the memory will do."""
+
+P = TypeVar("P")
+"""What a walk's events become before they are stored."""
+
+
+class Allowance:
+    """What the listings of a source share while they walk: turns at the API, and events in memory."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self._turns = asyncio.Semaphore(concurrency)
+        self.events = 0
+        """In memory, walked or of walks that are under way."""
+        self.limit = (concurrency + WAITING_WINDOWS) * windows.SLICE_EVENTS
+        self._change = asyncio.Event()
+
+    @property
+    def turn_free(self) -> bool:
+        return not self._turns.locked()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """The right to walk: one request at a time."""
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self.changed()
+
+    def changed(self) -> None:
+        """To be called after each change of what walkers wait for."""
+        self._change.set()
+        self._change = asyncio.Event()
+
+    async def change(self) -> None:
+        """Wait for the next one."""
+        await self._change.wait()
+
+
+@dataclass
+class Claim:
+    """What one walker has taken on."""
+
+    window: Window
+    narrow: Narrow | None = None
+    """May make the window narrower while it is walked, and all that happens to it then begins with the narrower one."""
+    events: int = BEGUN_EVENTS
+    """For the allowance: in memory, or soon."""
+
+
+class RangeWalk(Generic[P]):
+    """Several walks at once over one long range; what they find is prepared and stored in time order, each window once.
+
+    Preparing works ahead of storing by two windows, so that the processor and the disk work at the same time. Memory is bounded: a
+    walker takes no new window while the allowance is used up by finished ones that wait for the one that is next in time.
+    """
+
+    def __init__(
+        self,
+        whole: Window,
+        allowance: Allowance,
+        *,
+        walk: Callable[[Claim], Awaitable[list[Event] | WindowTooLarge | None]],
+        prepare: Callable[[Sequence[Event]], Awaitable[P]],
+        store: Callable[[Window, P], Awaitable[None]],
+        stop: Stop,
+    ) -> None:
+        assert whole.end is not None
+        self._slicer = windows.Slicer(whole.start, whole.end, allowance.concurrency)
+        self._next, self._end = whole.start, whole.end
+        self._allowance, self._walk, self._prepare, self._store, self._stop = allowance, walk, prepare, store, stop
+        self._walked: dict[int, tuple[Window, list[Event]]] = {}
+        self._under_way: set[int] = set()
+        self._without_work = 0
+        """Walkers."""
+        self._ready_in_a_row = 0
+        """Windows."""
+        self._prepared: asyncio.Queue[tuple[Window, P, int] | None] = asyncio.Queue(1)
+        """The last: how many events the window had, for the allowance."""
+        self._stored = whole.start
+
+    async def run(self) -> bool:
+        """False when stopped before the end."""
+        if self._next >= self._end:
+            return True
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._allowance.concurrency):
+                tasks.create_task(self._walker(), name=f"walker {number}")
+            tasks.create_task(self._preparer(), name="preparer")
+            tasks.create_task(self._storer(), name="storer")
+        return self._stored >= self._end
+
+    async def _walker(self) -> None:
+        while (claim := await self._take()) is not None:
+            events = await self._walk(claim)
+            self._under_way.remove(claim.window.start)
+            self._allowance.events -= claim.events
+            if isinstance(events, WindowTooLarge):
+                self._slicer.too_large(claim.window, events.expected)
+            elif events is not None:
+                self._slicer.found(claim.window, len(events))
+                self._walked[claim.window.start] = (claim.window, events)
+                self._allowance.events += len(events)
+            self._allowance.changed()
+            del events  # Else it would live as long as the next walk.
+            # The turn goes to who has waited longest, of whatever listing.
+            await asyncio.sleep(0)
+
+    def _may_take(self) -> bool:
+        if self._next not in self._walked and self._next not in self._under_way:
+            return True  # What is next in time is always given out: without it nothing could be stored.
+        limit = self._allowance.limit
+        return self._allowance.events + BEGUN_EVENTS <= (limit // 3 if self._ready_in_a_row > BUSY_WINDOWS else limit)
+
+    async def _take(self) -> Claim | None:
+        """The next window. None at the end: nothing to give out, and nothing under way that could come back in parts."""
+        while not self._stop.is_set():
+            # No window waits for a turn: others, taken later, would be walked before it and wait for it in memory.
+            window = self._slicer.take() if self._allowance.turn_free and self._may_take() else None
+            if window is not None:
+                claim = Claim(window)
+                claim.narrow = partial(self._narrow, claim)
+                self._under_way.add(window.start)
+                self._allowance.events += claim.events
+                return claim
+            without_work = not self._slicer.more
+            if without_work and not self._under_way:
+                return None
+            self._without_work += without_work
+            await self._allowance.change()
+            self._without_work -= without_work
+        return None
+
+    def _narrow(self, claim: Claim, times: Sequence[int]) -> int:
+        events = max(len(times), BEGUN_EVENTS)
+        self._allowance.events += events - claim.events
+        claim.events = events
+        share = self._without_work > self._slicer.parts and self._allowance.turn_free
+        start = self._slicer.narrow(claim.window, times, share=share)
+        if start > claim.window.start:
+            self._under_way.remove(claim.window.start)
+            self._under_way.add(start)
+            claim.window = Window(start, claim.window.end)
+            self._allowance.changed()
+        return start
+
+    async def _preparer(self) -> None:
+        while self._next < self._end and (walked := await self._next_walked()) is not None:
+            window, events = walked
+            prepared = await self._prepare(events)
+            assert window.end is not None
+            del self._walked[window.start]
+            self._next = window.end
+            self._allowance.changed()
+            count = len(events)
+            del walked, events
+            await self._prepared.put((window, prepared, count))
+            del prepared
+        await self._prepared.put(None)
+        self._allowance.changed()
+
+    async def _next_walked(self) -> tuple[Window, list[Event]] | None:
+        self._ready_in_a_row += 1
+        while self._next not in self._walked and not self._stop.is_set():
+            was_busy, self._ready_in_a_row = self._ready_in_a_row > BUSY_WINDOWS, 0
+            if was_busy:
+                self._allowance.changed()  # there is room again
+            await self._allowance.change()
+        return None if self._stop.is_set() else self._walked[self._next]
+
+    async def _storer(self) -> None:
+        while (prepared := await self._prepared.get()) is not None:
+            window, what, count = prepared
+            await self._store(window, what)
+            del prepared, what  # As above.
+            # Only now does it leave: as long as it is in memory it counts.
+            self._allowance.events -= count
+            self._allowance.changed()
+            if not self._stop.is_set():
+                assert window.end is not None
+                self._stored = window.end
