@@ -195,27 +195,24 @@ class Slicer:
         start = min(oldest, window.end - (window.end - oldest) * keep // seen)
         if start <= window.start:
             return window.start
-        self._learn(window, expected)
+        self.found(window, expected)
         self._cut(Window(window.start, start), expected - keep)
         return start
 
     def found(self, window: Window, events: int) -> None:
-        """A walk is done."""
-        self._learn(window, events)
-
-    def too_large(self, window: Window, expected: int) -> None:
-        """A walk gave its window back; nothing that was known before holds here."""
-        self._last.clear()
-        self._learn(window, max(expected, 1))
-        self._cut(window, max(expected, 2 * SLICE_EVENTS))
-
-    def _learn(self, window: Window, events: int) -> None:
-        """Next slices as wide as the last few would have had to be, and at most GROWTH times as wide as the widest of them."""
+        """So many events are in a window, or seem to be: next slices as wide as the last few would have had to be, and at most GROWTH times as
+        wide as the widest of them."""
         assert window.end is not None
         self._last.append((events, window.end - window.start))
         seen, seconds = map(sum, zip(*self._last, strict=True))
         widest = max(width for _, width in self._last)
         self.width_s = min(max(SLICE_EVENTS * seconds // max(seen, 1), 1), widest * GROWTH, LONGEST_SLICE_S)
+
+    def too_large(self, window: Window, expected: int) -> None:
+        """A walk gave its window back; nothing that was known before holds here."""
+        self._last.clear()
+        self.found(window, max(expected, 1))
+        self._cut(window, max(expected, 2 * SLICE_EVENTS))
 
     def _cut(self, window: Window, events: int) -> None:
         """Evenly, into parts that should hold what a slice should, to be taken before all else."""

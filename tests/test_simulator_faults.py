@@ -172,10 +172,13 @@ async def pretty(reader: Reader) -> None:
 
 
 async def latency(reader: Reader) -> None:
-    reader.turn_on("latency", value=0.2)
-    began = time.monotonic()
-    await reader.page()
-    assert time.monotonic() - began >= 0.2
+    reader.turn_on("latency", value=0.05)
+    taken: list[float] = []
+    for _ in range(10):
+        began = time.monotonic()
+        await reader.page()
+        taken.append(time.monotonic() - began)
+    assert 0.049 <= min(taken) <= 0.06, "what it says, not more; others may be at work"
 
 
 async def slow_body(reader: Reader) -> None:

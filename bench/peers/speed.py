@@ -31,8 +31,9 @@ class Load:
 
     def __str__(self) -> str:
         tenant = ", both listings" if self.tenant else ""
+        long = f", {self.events:,} events" if self.once else ""
         more = f", `concurrency: {self.concurrency}`" if self.concurrency != CONCURRENCY else ""
-        return f"{self.latency_ms} ms{tenant}{more}"
+        return f"{self.latency_ms} ms{long}{tenant}{more}"
 
     @property
     def listings(self) -> tuple[str, ...]:
