@@ -48,8 +48,8 @@ class Source(Protocol):
     async def walk(self, listing: Listing, window: Window, limit: int, narrow: Narrow | None = None, /) -> list[Event]:
         """All events of the window, or of what `narrow` has left of it, that are visible now, in any order, each once.
 
-        All of it or an exception: RetryableError, ConfigError, or WindowTooLarge past `limit` events, and as soon as so many seem likely (a
-        window of one second is never too large). Never PermanentError. Waits for nothing but the network.
+        All of it or an exception: RetryableError, ConfigError, or WindowTooLarge past `limit` events and, where `narrow` cannot be asked, as
+        soon as so many seem likely (a window of one second is never too large). Never PermanentError. Waits for nothing but the network.
         """
 
     async def oldest(self, listing: Listing, /) -> int | None:

@@ -92,7 +92,9 @@ class RangeWalk(Generic[P]):
         self._walked: dict[int, tuple[Window, list[Event]]] = {}
         self._under_way: set[int] = set()
         self._without_work = 0
-        """Walkers."""
+        """Walkers for whom there is no window."""
+        self._without_room = 0
+        """Walkers for whom there is one, and a turn, but no room in memory."""
         self._ready_in_a_row = 0
         """Windows."""
         self._prepared: asyncio.Queue[tuple[Window, P, int] | None] = asyncio.Queue(1)
@@ -118,7 +120,7 @@ class RangeWalk(Generic[P]):
             if isinstance(events, WindowTooLarge):
                 self._slicer.too_large(claim.window, events.expected)
             elif events is not None:
-                self._slicer.found(claim.window, len(events))
+                self._slicer.found(claim.window, [event.effective_at for event in events])
                 self._walked[claim.window.start] = (claim.window, events)
                 self._allowance.events += len(events)
             self._allowance.changed()
@@ -144,18 +146,23 @@ class RangeWalk(Generic[P]):
                 self._allowance.events += claim.events
                 return claim
             without_work = not self._slicer.more
+            without_room = not without_work and self._allowance.turn_free
             if without_work and not self._under_way:
                 return None
             self._without_work += without_work
+            self._without_room += without_room
             await self._allowance.change()
             self._without_work -= without_work
+            self._without_room -= without_room
         return None
 
     def _narrow(self, claim: Claim, times: Sequence[int]) -> int:
         events = max(len(times), BEGUN_EVENTS)
         self._allowance.events += events - claim.events
         claim.events = events
-        share = self._without_work > self._slicer.parts and self._allowance.turn_free
+        # What keeps all others waiting is the window that is next in time.
+        awaited = self._without_room > 0 and claim.window.start == self._next
+        share = self._allowance.turn_free and (awaited or self._without_work > self._slicer.parts)
         start = self._slicer.narrow(claim.window, times, share=share)
         if start > claim.window.start:
             self._under_way.remove(claim.window.start)

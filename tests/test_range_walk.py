@@ -57,7 +57,7 @@ class World:
                         times = [e.effective_at for e in seen]
                         window = Window(claim.narrow(times), window.end)
                         self.narrowed += window != claim.window
-                        if windows.is_too_large(window, times, windows.MAX_SLICE_EVENTS):
+                        if windows.is_too_large(window, times, windows.MAX_SLICE_EVENTS, guess=False):
                             return WindowTooLarge(windows.expected_events(window, times))
                 assert window == claim.window, "what was narrowed stays so"
                 return seen[::-1]
@@ -124,7 +124,7 @@ async def test_a_window_that_narrows_gives_its_rest_to_others_at_once() -> None:
         assert claim.narrow is not None
         window = claim.window
         if window == whole:
-            assert claim.narrow(list(range(999, 499, -1)) * 2) == 400
+            assert claim.narrow(list(range(999, 499, -1)) * 2) == 450
             await asyncio.wait_for(rest_walked.wait(), 5)
         else:
             rest_walked.set()
@@ -140,6 +140,36 @@ async def test_a_window_that_narrows_gives_its_rest_to_others_at_once() -> None:
     assert [w.start for w in stored] == [0, *(w.end for w in stored[:-1])]
     assert stored[-1] == walked[-1], "what the first walk kept is the newest, and ended last"
     assert stored[-1].end == 1000
+
+
+@pytest.mark.parametrize("room", [True, False])
+async def test_what_all_others_wait_for_is_shared(room: bool) -> None:
+    """Goal: a long walk at the head of the line does not keep walkers waiting that find no room; method: two walkers, a first window of more than a
+    slice, with room for the second one's, and without."""
+    allowance, narrowed, walked, stored = Allowance(2), list[int](), list[Window](), list[Window]()
+    allowance.events = 0 if room else allowance.limit
+
+    async def walk(claim: Claim) -> list[Event]:
+        async with allowance.turn():
+            await asyncio.sleep(0)
+            assert claim.narrow is not None
+            if not walked:
+                end = claim.window.end
+                assert end is not None
+                walked.append(claim.window)
+                narrowed.append(claim.narrow(list(range(end - 1, end - 5761, -57))))
+                assert (claim.window.start > 0) is not room
+            return []
+
+    async def store(window: Window, _: Prepared | None) -> None:
+        stored.append(window)
+
+    walking = RangeWalk(Window(0, 10**6), allowance, walk=walk, prepare=prepare, store=store, stop=Stop())
+    assert await walking.run() is True
+    assert walked == [Window(0, 57_600)]
+    assert narrowed == ([0] if room else [pytest.approx(26_000, rel=0.02)])
+    assert [w.start for w in stored] == [0, *(w.end for w in stored[:-1])]
+    assert stored[-1].end == 10**6
 
 
 async def test_listings_take_turns() -> None:

@@ -13,14 +13,18 @@ from streamer.windows import (
     LONGEST_SLICE_S,
     MAX_SLICE_EVENTS,
     SLICE_EVENTS,
+    Density,
     Overlap,
     Slicer,
     due_rechecks,
+    expected,
     expected_events,
     is_behind,
     is_too_large,
     live_window,
     longest_reach_s,
+    reach,
+    reach_back,
     with_rechecked,
 )
 
@@ -108,11 +112,11 @@ def test_slices_tile_the_range_whatever_the_density(
             narrowed = slicer.narrow(window, times, share=dice.random() < 0.3)
             assert window.start <= narrowed <= min(times), "what was seen stays"
             window = Window(narrowed, window.end)
-            if is_too_large(window, times, MAX_SLICE_EVENTS):
+            if is_too_large(window, times, MAX_SLICE_EVENTS, guess=dice.random() < 0.3):
                 slicer.too_large(window, len(times))
                 break
         else:
-            slicer.found(window, len(times))
+            slicer.found(window, times)
             done.append(window)
     assert not slicer.more
     done.sort(key=lambda w: w.start)
@@ -130,8 +134,8 @@ def test_slices_find_the_density() -> None:
         assert window is not None
         assert window.end is not None
         counts.append(2 * (window.end - window.start))
-        slicer.found(window, counts[-1])
-    assert counts[-1] == SLICE_EVENTS
+        slicer.found(window, list(range(window.start, window.end)) * 2)
+    assert counts[-1] == pytest.approx(SLICE_EVENTS, abs=2)
 
 
 def test_too_much_is_guessed_from_the_newest() -> None:
@@ -145,6 +149,8 @@ def test_too_much_is_guessed_from_the_newest() -> None:
     assert not is_too_large(window, newest[:99], 1000)
     assert not is_too_large(window, spread, 140)
     assert is_too_large(window, spread, 99)
+    assert not is_too_large(window, newest, 1000, guess=False)
+    assert is_too_large(window, newest, 99, guess=False)
     assert is_too_large(Window(1000, None), newest, 1000)
     assert not is_too_large(Window(1999, 2000), [1999] * 100_000, 10)
 
@@ -155,7 +161,7 @@ def test_silence_widens_slices_up_to_a_limit() -> None:
     while (window := slicer.take()) is not None:
         assert window.end is not None
         assert window.end - window.start <= LONGEST_SLICE_S
-        slicer.found(window, 0)
+        slicer.found(window, [])
         walks += 1
     assert walks < 140
 
@@ -248,10 +254,103 @@ def test_the_ends_of_a_rechecks_windows() -> None:
 )
 def test_the_width_of_the_next_slice(walks: list[tuple[int, int]], width_s: int) -> None:
     """Goal: slices hold about SLICE_EVENTS, by the last eight, and widen with care; method: (width, events) of walks, one after the other."""
-    slicer = Slicer(0, 10**9)
+    slicer = Slicer(10**8, 10**9)
     for width, events in walks:
-        slicer.found(Window(500, 500 + width), events)
-    assert slicer.width_s == width_s
+        slicer.found(Window(500, 500 + width), [500] * events)
+    window = slicer.take()
+    assert window is not None
+    assert window.end == 10**8 + width_s
+
+
+def at(*hours: float) -> list[int]:
+    return [int(hour * 3600) for hour in hours]
+
+
+def test_an_hour_is_expected_to_be_like_the_week_before() -> None:
+    """Goal: quiet nights get wide slices and busy days narrow ones, from the second week on; method: a week of 300 events an hour by day, 10 by night;
+    after its last, a quiet, window a slice that begins an hour before day."""
+    slicer = Slicer(7 * 86_400 + 7 * 3600, 10**7)
+    for hour in range(7 * 24 + 7):
+        busy = 8 <= hour % 24 < 20
+        slicer.found(Window(*at(hour, hour + 1)), at(*[hour + 0.5] * (300 if busy else 10)))
+    window = slicer.take()
+    assert window is not None
+    assert window.end is not None
+    # 10.5 events to eight o'clock, then 300.5 an hour: the half is for what no count tells for sure.
+    assert window.end - window.start == pytest.approx(3600 + 3600 * (SLICE_EVENTS - 10.5) / 300.5, abs=2)
+    night = Slicer(7 * 86_400 + 20 * 3600, 10**7)
+    for hour in range(7 * 24 + 20):
+        busy = 8 <= hour % 24 < 20
+        night.found(Window(*at(hour, hour + 1)), at(*[hour + 0.5] * (300 if busy else 10)))
+    window = night.take()
+    assert window is not None
+    assert window.end is not None
+    assert window.end - window.start == pytest.approx(12 * 3600 + 3600 * (SLICE_EVENTS - 12 * 10.5) / 300.5, abs=2)
+
+
+def test_half_an_hour_tells_what_an_hour_holds_and_less_does_not() -> None:
+    """Goal: what was not walked is not taken for quiet; method: an hour of which a half, or more, was walked."""
+    half, more = Density(), Density()
+    half.add(Window(0, 1800), [10] * 90)
+    more.add(Window(0, 1000), [10] * 50)
+    more.add(Window(1000, 1801), [1010] * 40)
+    assert not half.knows(168)
+    assert more.knows(168)
+    assert not more.knows(169)
+    assert half.rate(0.25)(168) == 0.25
+    assert more.rate(0.25)(168) == 90.5 / 1801
+    assert more.rate(0.25, scale=3.0)(168) == 3 * 90.5 / 1801
+
+
+def test_only_a_week_is_remembered() -> None:
+    """Goal: memory does not grow with the range; method: a year, hour by hour, and at once."""
+    bit, whole = Density(), Density()
+    for hour in range(366 * 24):
+        bit.add(Window(*at(hour, hour + 1)), [])
+    whole.add(Window(0, 366 * 86_400), [])
+    for density in (bit, whole):
+        assert len(density._hours) <= 400
+        assert all(density.knows(hour) for hour in range(366 * 24, 366 * 24 + 168))
+
+
+@pytest.mark.parametrize(
+    ("seen", "before"),
+    [(200, 101 * 200 / 200.5), (401, 202), (101, 101 * 101 / 200.5), (402, 804), (99, 198)],
+)
+def test_what_is_left_of_a_window_is_like_the_week_before_as_long_as_it_was_like_then(seen: int, before: float) -> None:
+    """Goal: a busy evening does not make the quiet day before it look busy, unless the week before tells nothing; method: 50, 50 and 200 events in three
+    hours, a week later up to twice and down to half as many in the third, more, and fewer; and a first week."""
+    density = Density()
+    for hour, events in enumerate((50, 50, 200)):
+        density.add(Window(*at(hour, hour + 1)), at(hour) * events)
+    rate = density.rate_before(Window(*at(170, 171)), seen)
+    assert expected(rate, *at(168, 170)) == pytest.approx(before)
+    first_week = Density().rate_before(Window(*at(170, 171)), seen)
+    assert expected(first_week, *at(168, 170)) == pytest.approx(2 * seen)
+
+
+def test_expected_events_and_the_way_to_them() -> None:
+    """Goal: `reach` and `reach_back` find what `expected` counts; method: 1, 2 and 4 events a second in hours 0, 1 and 2."""
+
+    def rate(hour: int) -> float:
+        return 2.0**hour
+
+    start, end = at(0.5, 2.5)
+    assert expected(rate, start, end) == 1800 + 7200 + 7200
+    assert expected(rate, start, end, enough=1800) == 1800
+    assert expected(rate, end, start) == 0
+    assert reach(rate, start, end, 1800) == 3600
+    assert reach(rate, start, end, 1801) == 3600, "whole seconds, rounded down"
+    assert reach(rate, start, end, 1802) == 3601
+    assert reach(rate, start, end, 9000 + 4) == 7201
+    assert reach(rate, start, end, 10**6) == end
+    assert reach(rate, start, end, 0) == start + 1, "never nothing"
+    assert reach(lambda _: 0.0, start, end, 1) == end
+    assert reach_back(rate, start, end, 7200) == 7200
+    assert reach_back(rate, start, end, 7200 + 200) == 7100
+    assert reach_back(rate, start, end, 4) == end - 1
+    assert reach_back(rate, start, end, 10**6) == start
+    assert reach_back(lambda _: 0.0, start, end, 1) == start
 
 
 @pytest.mark.parametrize(
@@ -260,26 +359,28 @@ def test_the_width_of_the_next_slice(walks: list[tuple[int, int]], width_s: int)
         (1, [10, 15, 20]),
         (2 * SLICE_EVENTS, [10, 15, 20]),
         (3 * SLICE_EVENTS, [10, 13, 16, 20]),
-        (10**6, list(range(10, 21))),
+        (10**6, [10, 11, 12, 13, 14, 15, 16, 18, 20]),
     ],
 )
 def test_a_window_that_is_too_large_is_cut_evenly(expected: int, cuts: list[int]) -> None:
     """Goal: each part should hold a slice's events, none is empty, and what was known of the density before does not count any more; method:
     few, some and very many events."""
-    slicer = Slicer(100, 200)
-    slicer.found(Window(0, 100), 80_000)
+    slicer = Slicer(10**6, 10**7)
+    slicer.found(Window(0, 100), [10] * 80_000)
     slicer.too_large(Window(10, 20), expected)
     assert slicer.parts == len(cuts) - 1
     assert [slicer.take() for _ in cuts[1:]] == [Window(*part) for part in pairwise(cuts)]
     assert slicer.parts == 0
-    assert slicer.width_s == min(max(SLICE_EVENTS * 10 // expected, 1), 40)
+    window = slicer.take()
+    assert window is not None
+    assert window.end == 10**6 + min(max(SLICE_EVENTS * 10 // expected, 1), 40)
 
 
 def test_there_are_never_too_many_parts() -> None:
     """Goal: one window does not become thousands of requests; method: a wide one with a billion events."""
     slicer = Slicer(0, 10**7)
     slicer.too_large(Window(0, 6400), 10**9)
-    assert slicer.parts == 64
+    assert slicer.parts == 8
 
 
 def newest(events: int, window: Window, seen: int) -> list[int]:
@@ -291,21 +392,23 @@ def newest(events: int, window: Window, seen: int) -> list[int]:
 @pytest.mark.parametrize(
     ("events", "seen", "share", "kept"),
     [
-        (1550, 100, False, None),
-        (1700, 100, False, 1200),
-        (3500, 100, False, 1200),
-        (3800, 100, False, None),
-        (1700, 1500, False, 1600),
+        (1350, 100, False, None),
+        (1410, 100, False, 900),
+        (3500, 100, False, 900),
+        (3610, 100, False, 200),
+        (3610, 200, True, 300),
+        (1700, 1000, False, 1100),
+        (1590, 1000, False, None),
         (900, 100, True, 500),
         (900, 700, True, 800),
-        (900, 800, True, None),
+        (900, 790, True, None),
         (200, 100, True, None),
     ],
 )
 def test_a_walk_goes_on_with_the_newest_part(events: int, seen: int, share: bool, kept: int | None) -> None:
-    """Goal: what is about to hold too much keeps what a slice may hold, and at least a page more than it has read; with somebody to share with,
-    half of what is left, if that is more than a page; what is hopeless is left for giving back, and all else alone. Method: events spread
-    evenly, how many were seen, how many the rest of the window should hold."""
+    """Goal: what is about to hold too much keeps what a slice should hold, and at least a page more than it has read, if the rest is worth a walk; with
+    somebody to share with, half of what is left, if that is more than a page; of what is hopeless one page more. Method: events spread evenly,
+    how many were seen, how many the rest of the window should hold."""
     slicer, window = Slicer(0, 10**6), Window(100_000, 200_000)
     start = slicer.narrow(window, newest(events, window, seen), share=share)
     assert window.end is not None
@@ -319,9 +422,6 @@ def test_a_walk_goes_on_with_the_newest_part(events: int, seen: int, share: bool
     assert [part and part.start for part in parts] == [100_000, *(part and part.end for part in parts[:-1])]
     assert parts[-1] is not None
     assert parts[-1].end == start
-    assert slicer.width_s == SLICE_EVENTS * 100_000 // expected_events(window, newest(events, window, seen)), (
-        "it learned"
-    )
 
 
 def test_another_order_than_the_newest_first_is_left_alone() -> None:
@@ -336,13 +436,13 @@ def test_another_order_than_the_newest_first_is_left_alone() -> None:
 def test_slices_get_narrower_at_the_end() -> None:
     """Goal: walkers that work at once finish at once; method: five of them over a thousand seconds of a known density."""
     slicer = Slicer(0, 1000, walkers=5)
-    slicer.found(Window(0, 100), SLICE_EVENTS)
+    slicer.found(Window(0, 100), [0] * SLICE_EVENTS)
     widths = []
     while window := slicer.take():
         assert window.end is not None
         widths.append(window.end - window.start)
     assert sum(widths) == 1000
-    assert widths[:3] == [100, 90, 81]
+    assert widths[:8] == [100, 100, 100, 100, 100, 100, 80, 64]
     assert widths == sorted(widths, reverse=True)
     assert all(width >= 33 for width in widths[:-1])
 
@@ -351,6 +451,6 @@ def test_decades_without_an_event_cost_few_requests() -> None:
     """Goal: `start: 1970-01-01` is no harm; method: 57 empty years, walked one slice after the other."""
     slicer, walks = Slicer(0, 1_800_000_000, 8), 0
     while (window := slicer.take()) is not None:
-        slicer.found(window, 0)
+        slicer.found(window, [])
         walks += 1
     assert walks < 120

@@ -233,12 +233,13 @@ class Walk:
         self._pages += 1
         self._narrowed = self._narrowed and not events
         leads_on = self.unfinished and new and not self._by_time and self.cursor == _usable_id(events[-1])
+        guess = self._narrow is None or not leads_on
         if self._narrow is not None and leads_on:
             # The event that the cursor names is in what is left; so it leads to the rest of that, too.
             start = self._narrow(self._times)
             self._narrowed, self.start = start > self.start, start
             self._window = Window(start, self._window.end)
-        if self.unfinished and new and is_too_large(self._window, self._times, self._limit):
+        if self.unfinished and new and is_too_large(self._window, self._times, self._limit, guess=guess):
             raise WindowTooLarge(expected_events(self._window, self._times))
         if self.unfinished and self._pages >= MAX_PAGES:
             raise self._contradiction(f"{MAX_PAGES} pages of one window promise more events")
