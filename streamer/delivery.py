@@ -13,7 +13,7 @@ from streamer.errors import ConfigError, PermanentError, Repositioned, Retryable
 from streamer.model import Batch, Bookmark, Envelope, Message, Record, Seq, SinkName
 from streamer.ports import DeadLetter, Finishing, Format, Journal, Replay, Sink, Ticking
 from streamer.retry import HOLD_S, Backoff
-from streamer.stop import Stop
+from streamer.stop import Stop, to_next_beat
 from streamer.telemetry import SinkStatus, Telemetry
 
 T = TypeVar("T")
@@ -22,6 +22,8 @@ TURN_S = 0.001
 """After so long at encoding others get the loop: a batch may hold thousands of records, and a format take 25 µs for each."""
 IDLE_S = 1.0
 """How often a sink looks for what an operator asked (retries, replays) and ticks."""
+LOOK_ANYWAY_S = 30.0
+"""So often it reads what was asked, though nothing seems to have been written."""
 FUSE = 10
 """So many dead letters with no record taken between them hold the sink: it is the sink, not the records."""
 ONCE_ATTEMPTS = 8
@@ -59,7 +61,9 @@ class Delivery:
     def __post_init__(self) -> None:
         self._row = self.telemetry.sink_opened(self.name, self.kind, self.acked)
         self._buried_in_a_row = 0
-        self._looked_at = -IDLE_S
+        self._looked_at = -LOOK_ANYWAY_S
+        self._looked_for = (0, 0)
+        self._beat = -1.0
 
     @property
     def row(self) -> SinkStatus:
@@ -81,7 +85,7 @@ class Delivery:
                     return
                 else:
                     self.telemetry.sink_idle(self._row)
-                    await self.journal.wait(self.acked, IDLE_S if self.caught_up is None else 0.05)
+                    await self.journal.wait(self.acked, to_next_beat(IDLE_S) if self.caught_up is None else 0.05)
         except Stopped:
             return
 
@@ -106,13 +110,18 @@ class Delivery:
     # --- what an operator asked, and the clock -----------------------------------------------------------------------
 
     async def _serve_requests(self) -> None:
-        if time.monotonic() - self._looked_at < IDLE_S:
+        now = time.monotonic()
+        if now // IDLE_S == self._beat:
             return
-        self._looked_at = time.monotonic()
-        while letters := await self._patiently(lambda: self.journal.requeued(self.name)):
-            await self._retry(letters)
-        for replay in await self._patiently(lambda: self.journal.replays(self.name)):
-            await self._replay(replay)
+        self._beat = now // IDLE_S
+        # Before it is read, so that what is asked meanwhile is another stamp.
+        stamp = self.journal.stamp()
+        if stamp != self._looked_for or now - self._looked_at >= LOOK_ANYWAY_S:
+            self._looked_for, self._looked_at = stamp, now
+            while letters := await self._patiently(lambda: self.journal.requeued(self.name)):
+                await self._retry(letters)
+            for replay in await self._patiently(lambda: self.journal.replays(self.name)):
+                await self._replay(replay)
         if isinstance(self.sink, Ticking):
             await self._let(self.sink.tick)
 

@@ -201,6 +201,10 @@ class Journal(Protocol):
         """A replay has got to `upto`; it goes when that is its end. Dead letters are stored with it."""
 
     # operation
+    def stamp(self) -> tuple[int, int]:
+        """Another one once anything was written, by this process or another: who waits for something to be written need not read until then.
+        Two changes within a tick of the kernel's clock may look like one, so it is to be read now and then all the same."""
+
     async def backlog(self, sink: SinkName, /) -> Backlog: ...
     async def size(self) -> JournalSize: ...
     async def prune(self, sinks: Sequence[SinkName], keep_seconds: float, remember_seconds: float, /) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streamer.config import Config, Stamp, named_files, stamps
 from streamer.errors import ConfigError, RetryableError
-from streamer.stop import Stop
+from streamer.stop import Stop, to_next_beat
 from streamer.telemetry import Telemetry
 
 REFUSED_AGAIN_S = 60.0
@@ -46,6 +46,8 @@ class Reloading:
     def __init__(self, path: Path, reread: Reread, telemetry: Telemetry, stop: Stop) -> None:
         self._path, self._reread, self._telemetry, self._stop = path, reread, telemetry, stop
         self._turn = stop.part()
+        self._looked_for: Config | None = None
+        self._files: list[Path] = []
 
     def ask(self) -> None:
         """Now, whether anything changed or not (SIGHUP)."""
@@ -73,13 +75,15 @@ class Reloading:
         """Waits for the next turn."""
         if every_s is None:
             await self._turn.wait()
-        asked = await self._turn.sleep(every_s or 0.0)
+        asked = await self._turn.sleep(to_next_beat(every_s) if every_s else 0.0)
         if asked and not self._stop.is_set():
             self._turn = self._stop.part()
         return asked
 
     async def _look(self, config: Config) -> dict[Path, Stamp | None]:
-        return await asyncio.to_thread(stamps, _watched(self._path, config))
+        if config is not self._looked_for:  # To walk through all options takes longer than to look at the files.
+            self._looked_for, self._files = config, _watched(self._path, config)
+        return await asyncio.to_thread(stamps, self._files)
 
     async def _read(self, before: Config, take: Take) -> None:
         try:

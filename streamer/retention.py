@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import SinkName
 from streamer.ports import Journal
-from streamer.stop import Stop
+from streamer.stop import Stop, to_next_beat
 from streamer.telemetry import Telemetry
 
 MEASURE_EVERY_S = 2.0
+MEASURE_ANYWAY_S = 30.0
+"""Though nothing seems to have been written."""
 PRUNE_EVERY_S = 60.0
 
 
@@ -36,9 +38,13 @@ class Retention:
 
     async def run(self) -> None:
         since_prune = self.prune_every_s
+        since_measured, measured = MEASURE_ANYWAY_S, None
         while True:
             try:
-                await self.measure()
+                now = (self.journal.stamp(), self.sinks)
+                if now != measured or since_measured >= MEASURE_ANYWAY_S:
+                    await self.measure()
+                    since_measured, measured = 0.0, now
                 full = self.telemetry.status.journal.full
                 if since_prune >= self.prune_every_s or full:
                     await self._prune()
@@ -46,9 +52,10 @@ class Retention:
                     since_prune = 0.0
             except (RetryableError, ConfigError) as error:
                 self.telemetry.retention_failing(str(error))
-            if await self.stop.sleep(MEASURE_EVERY_S):
+            if await self.stop.sleep(to_next_beat(MEASURE_EVERY_S)):
                 return
             since_prune += MEASURE_EVERY_S
+            since_measured += MEASURE_EVERY_S
 
     async def _prune(self) -> None:
         # A full journal keeps no history beyond what some sink still waits for.

@@ -32,6 +32,7 @@ from streamer.model import (
     SourceName,
     encode_envelope,
 )
+from streamer.ports import DeadLetter
 from streamer.stop import Stop
 from streamer.telemetry import Telemetry
 from tests.fakes import ScriptedSink
@@ -379,6 +380,36 @@ async def test_a_sink_ticks_while_nothing_comes(bench: Bench) -> None:
     assert sink.finished == 0
     position = await bench.journal.position(SINK, "earliest")
     assert (position.acked, position.bookmark) == (3, {"ticks": 2})
+
+
+class QuietSink(ScriptedSink):
+    """Has nothing to do when it is asked."""
+
+    ticks = 0
+
+    async def tick(self) -> None:
+        self.ticks += 1
+
+
+async def test_a_sink_that_idles_leaves_the_journal_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: a processor that sleeps is left asleep. Method: looks counted over three beats with nothing written, and then when one is due anyway."""
+    looks, requeued = 0, bench.journal.requeued
+
+    async def counted(sink: SinkName) -> list[DeadLetter]:
+        nonlocal looks
+        looks += 1
+        return await requeued(sink)
+
+    bench.sink = sink = QuietSink()
+    monkeypatch.setattr(bench.journal, "requeued", counted)
+    await bench.fill(3)
+    async with bench.running():
+        await bench.until(lambda: len(sink.taken) == 3 and sink.ticks >= 2)
+        before, beat = looks, sink.ticks
+        await bench.until(lambda: sink.ticks >= beat + 3)
+        assert looks == before
+        monkeypatch.setattr("streamer.delivery.LOOK_ANYWAY_S", 0.0)
+        await bench.until(lambda: looks > before)
 
 
 # --- dead letters and replays, in their details ------------------------------------------------------------------------

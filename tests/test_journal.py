@@ -5,7 +5,7 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -374,6 +374,43 @@ async def test_wait_wakes_when_a_record_comes(journal: SqliteJournal) -> None:
     await asyncio.sleep(0)
     await journal.append(ACME, "organization", entries(1), Progress(1))
     assert await waiting is True
+
+
+async def test_the_stamp_is_another_one_after_each_change_and_only_then(journal: SqliteJournal, tmp_path: Path) -> None:
+    """Goal: who waits for a change sees it without reading, whoever wrote; method: reads, a record, an acknowledgement, a progress alone and an operator's
+    request from another connection. Twenty milliseconds between them: file times move with the kernel's clock."""
+
+    async def changed(act: Callable[[], Awaitable[object]]) -> bool:
+        before = journal.stamp()
+        await asyncio.sleep(0.02)
+        await act()
+        return journal.stamp() != before
+
+    async def ask() -> None:
+        with open_operator(tmp_path / "state") as operator:
+            operator.requeue(None, SINK)
+
+    async def look() -> None:
+        with open_operator(tmp_path / "state") as operator:
+            operator.dead_letters(SINK)
+
+    letter = DeadLetter(sink=SINK, seq=Seq(1), id="e1", type="t", reason="400", attempts=1, at=1.0, line=b"{}")
+    await journal.position(SINK, "earliest")
+    assert await changed(lambda: journal.append(ACME, "organization", entries(1), Progress(1)))
+    assert await changed(lambda: journal.ack(SINK, Seq(1), None, [letter]))
+    assert await changed(lambda: journal.append(ACME, "organization", [], Progress(2)))
+    assert await changed(ask)
+    for read in (look, journal.size, lambda: journal.requeued(SINK), lambda: journal.read(Seq(0), 10, 1000)):
+        assert not await changed(read)
+
+
+async def test_a_stamp_that_cannot_be_taken_is_always_another_one(journal: SqliteJournal) -> None:
+    """Goal: in doubt it is read; method: the log's file under another name for a moment."""
+    log = journal.path.with_name(journal.path.name + "-wal")
+    hidden = log.rename(log.with_name("hidden"))
+    assert journal.stamp() != journal.stamp()
+    hidden.rename(log)
+    assert journal.stamp() == journal.stamp()
 
 
 async def test_sinks_start_where_they_should(journal: SqliteJournal) -> None:

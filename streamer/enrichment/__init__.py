@@ -20,7 +20,7 @@ from streamer.enrichment.store import DirectoryStore, open_directory_store
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import SourceName
 from streamer.sources import SOURCES
-from streamer.stop import Stop
+from streamer.stop import Stop, to_next_beat
 from streamer.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Enrichment:
         self.directory = Directory()
 
     async def _keep_names(self) -> None:
-        while not await self._stop.sleep(SAVE_EVERY_S):
+        while not await self._stop.sleep(to_next_beat(SAVE_EVERY_S)):
             await self._save_names()
 
     async def _save_names(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamer.enrich.geo import Geography
 from streamer.errors import ConfigError, RetryableError
-from streamer.stop import Stop
+from streamer.stop import Stop, to_next_beat
 from streamer.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class GeoipFile:
 
 async def watch(file: Callable[[], GeoipFile | None], stop: Stop, every_s: float = LOOK_EVERY_S) -> None:
     """Look at the file that is in use, until stop."""
-    while not await stop.sleep(every_s):
+    while not await stop.sleep(to_next_beat(every_s)):
         if (used := file()) is not None:
             await used.look()
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from streamer.enrich.rules import RuleEngine, load_rules
-from streamer.stop import Stop
+from streamer.stop import Stop, to_next_beat
 from streamer.telemetry import Telemetry
 
 FILE = "rules.state"
@@ -39,7 +39,7 @@ class KeptRules:
         self.engine = engine
 
     async def keep(self, stop: Stop) -> None:
-        while not await stop.sleep(SAVE_EVERY_S):
+        while not await stop.sleep(to_next_beat(SAVE_EVERY_S)):
             await self.save()
 
     async def save(self) -> None:
