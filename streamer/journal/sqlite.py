@@ -43,7 +43,7 @@ class SqliteJournal:
     ) -> None:
         """`locked`: what `lock` gave; ours to close from now on, unless this fails."""
         self.path = folder / FILE
-        self._log_path = str(folder / f"{FILE}-wal")
+        self._log = folder / f"{FILE}-wal"
         self.max_bytes, self._clock = max_bytes, clock
         self._lock_fd = lock(folder) if locked is None else locked
         try:
@@ -407,7 +407,7 @@ class SqliteJournal:
 
     def stamp(self) -> tuple[int, int]:
         try:
-            log = os.stat(self._log_path)
+            log = self._log.stat()
         except OSError:
             return time.monotonic_ns(), 0  # it cannot be said, so: always another one
         return log.st_mtime_ns, log.st_size
@@ -421,7 +421,7 @@ class SqliteJournal:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         pages = self._one("SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count")
         try:
-            log = os.stat(self._log_path).st_size
+            log = self._log.stat().st_size
         except FileNotFoundError:
             log = 0
         return int(pages * self._page_bytes) + log
