@@ -294,7 +294,7 @@ class Slicer:
         if lately is None:
             return start + FIRST_SLICE_S
         rate = self._density.rate(lately)
-        left = expected(rate, start, self.end, enough=SLICE_EVENTS * self.walkers)
+        left = expected(rate, start, self.end, enough=self.walkers * SLICE_EVENTS)
         upto = reach(rate, start, self.end, max(min(SLICE_EVENTS, left / self.walkers), LEAST_SLICE_EVENTS))
         # Into the unknown with care.
         return upto if self._density.knows(upto // HOUR) else min(upto, start + GROWTH * self._density.widest_s)
@@ -308,8 +308,10 @@ class Slicer:
         """
         assert window.end is not None
         seen, oldest = len(times), min(times)
+        if oldest <= window.start:  # or a time that could not be read
+            return window.start
         rate = self._density.rate_before(Window(oldest, window.end), seen)
-        left = expected(rate, window.start, oldest)
+        left = expected(rate, window.start, oldest, enough=MOST_PARTS * SLICE_EVENTS)
         if seen + left > HOPELESS_EVENTS:
             keep: float = ENOUGH_TO_EXPECT
         elif share and left > SHARED_EVENTS:

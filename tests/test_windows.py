@@ -433,6 +433,13 @@ def test_another_order_than_the_newest_first_is_left_alone() -> None:
     assert slicer.parts == 0
 
 
+def test_a_time_that_cannot_be_read_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: one odd event does not make every page of a walk wait for a sum over all hours since 1970; method: a page that has one, and sums that fail."""
+    monkeypatch.setattr("streamer.windows.expected", None)
+    slicer, window = Slicer(NOW, NOW + 10**6), Window(NOW, NOW + 86_400)
+    assert slicer.narrow(window, [*range(NOW + 86_399, NOW + 86_300, -1), 0], share=True) == NOW
+
+
 def test_slices_get_narrower_at_the_end() -> None:
     """Goal: walkers that work at once finish at once; method: five of them over a thousand seconds of a known density."""
     slicer = Slicer(0, 1000, walkers=5)
