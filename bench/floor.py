@@ -1,6 +1,7 @@
 """The floor: fetch, decode and re-encode pages with aiohttp and msgspec, nothing else.
 
-`python -m bench.floor BASE_URL EVENTS WALKERS`: each walker follows the cursor through its share of the time range.
+`python -m bench.floor BASE_URL EVENTS REQUESTS`: so many requests at once; as many walkers a listing follow the cursor, each through its share of
+the time range, and wait for their turns.
 """
 
 import asyncio
@@ -22,13 +23,15 @@ decode = msgspec.json.Decoder(Page).decode
 encode = msgspec.json.Encoder().encode
 
 
-async def walk(session: aiohttp.ClientSession, url: str, start: int, end: int, tenant: str) -> int:
+async def walk(
+    session: aiohttp.ClientSession, turns: asyncio.Semaphore, url: str, start: int, end: int, tenant: str
+) -> int:
     count, after = 0, ""
     while True:
         query = f"?limit=100&effective_at[gte]={start}&effective_at[lt]={end}{tenant}" + (
             f"&after={after}" if after else ""
         )
-        async with session.get(url + query) as answer:
+        async with turns, session.get(url + query) as answer:
             page = decode(await answer.read())
         for event in page.data:
             encode(event)
@@ -38,16 +41,17 @@ async def walk(session: aiohttp.ClientSession, url: str, start: int, end: int, t
         after = page.last_id or ""
 
 
-async def main(base_url: str, events: int, walkers: int) -> None:
+async def main(base_url: str, events: int, requests: int) -> None:
     now = int(time.time()) + 1
-    begin, share = now - 31 * 86_400, 31 * 86_400 // walkers + 1
+    begin, share = now - 31 * 86_400, 31 * 86_400 // requests + 1
+    turns = asyncio.Semaphore(requests)
     headers = {"Authorization": "Bearer sk-admin-simulated"}
     async with aiohttp.ClientSession(headers=headers) as session:
         url = f"{base_url}/organization/audit_logs"
         counts = await asyncio.gather(
             *(
-                walk(session, url, begin + i * share, begin + (i + 1) * share, tenant)
-                for i in range(walkers)
+                walk(session, turns, url, begin + i * share, begin + (i + 1) * share, tenant)
+                for i in range(requests)
                 for tenant in ("", "&tenant_only=true")
             )
         )

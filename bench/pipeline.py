@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,9 @@ class Run:
     @property
     def cpu_us(self) -> float:
         return self.cpu_s / self.events * 1e6
+
+    def without(self, start: "Run") -> "Run":
+        return Run(self.events, self.seconds - start.seconds, self.cpu_s - start.cpu_s, self.rss_mib)
 
 
 def simulator(events: int, *options: str) -> tuple[subprocess.Popen[str], str]:
@@ -110,23 +113,22 @@ def formats(begin: Run) -> None:
     process, base_url = simulator(events)
     try:
         for name in ("ocsf", "ecs", "cef", "leef"):
-            run = catch_up(base_url, events, format=name)
-            net = Run(events, run.seconds - begin.seconds, run.cpu_s - begin.cpu_s, run.rss_mib)
+            net = catch_up(base_url, events, format=name).without(begin)
             print(f"format {name}: {net.rate:,.0f} events/s, {net.cpu_us:.1f} us CPU an event, {net.rss_mib:.0f} MiB")
     finally:
         process.kill()
         process.wait()
 
 
-def floor(base_url: str, events: int, walkers: int) -> Run:
-    return measured([PYTHON, "-m", "bench.floor", base_url, str(events), str(walkers)], events)
+def floor(base_url: str, events: int, requests: int = 8) -> Run:
+    return measured([PYTHON, "-m", "bench.floor", base_url, str(events), str(requests)], events)
 
 
-def start_up() -> Run:
-    """What a start costs before the first poll: taken off rates, shown on its own line."""
+def start_up(run: Callable[[str, int], Run]) -> Run:
+    """What a start costs, up to the end of a first poll of one event: taken off rates."""
     process, base_url = simulator(1)
     try:
-        return catch_up(base_url, 1)
+        return run(base_url, 1)
     finally:
         process.kill()
         process.wait()
@@ -204,7 +206,7 @@ def head(folder: Path) -> int:
 
 def main() -> None:
     events = int(os.environ.get("BENCH_EVENTS", "50000"))
-    begin = start_up()
+    begin, bare_begin = start_up(catch_up), start_up(floor)
     print(
         f"start to the end of the first poll: {begin.seconds:.2f} s, {begin.cpu_s:.2f} s of CPU, {begin.rss_mib:.0f} MiB"
     )
@@ -213,12 +215,11 @@ def main() -> None:
         options = ["--fault", f"latency:value={latency_ms / 1000}"] if latency_ms else []
         process, base_url = simulator(total, *options)
         try:
-            base = floor(base_url, total, 8)
-            ours = catch_up(base_url, total)
+            base = floor(base_url, total).without(bare_begin)
+            net = catch_up(base_url, total).without(begin)
         finally:
             process.kill()
             process.wait()
-        net = Run(total, ours.seconds - begin.seconds, ours.cpu_s - begin.cpu_s, ours.rss_mib)
         print(
             f"{total:7,d} events, {latency_ms:2d} ms a page: {net.rate:8,.0f} events/s, {net.cpu_us:5.1f} us CPU an event, {net.rss_mib:.0f} MiB; "
             f"floor {base.rate:8,.0f} events/s, {base.cpu_us:5.1f} us; speed {net.rate / base.rate:.2f} of the floor"
