@@ -48,6 +48,13 @@ class Prepared(NamedTuple):
     entries: Sequence[Entry]
 
 
+class Poll(NamedTuple):
+    started: int
+    """Unix seconds at upstream: so far the log is known when it is stored."""
+    found: list[Event] | WindowTooLarge | None
+    """None: stopped."""
+
+
 @dataclass
 class Intake:
     """One listing of one source."""
@@ -107,13 +114,14 @@ class Intake:
         return min(self.source.now(), max(self.telemetry.clock(), self._row.last_event_at))
 
     async def _turn(self, now: float) -> None:
-        options = self.options
+        options, polled = self.options, False
         if windows.is_behind(self._progress.watermark, now, self._overlap.seconds, options.poll_interval):
             await self._recheck_what_is_due(now)
-            await self._catch_up(int(now - self._overlap.seconds))
+            polled = await self._catch_up(int(now - self._overlap.seconds))
         if self.stop.is_set():
             return
-        await self._live()
+        if not polled:
+            await self._live()
         await self._recheck_what_is_due(now)
         await self._serve_repairs()
         self._overlap.settle()
@@ -149,24 +157,41 @@ class Intake:
     # --- the three kinds of walks ------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        """One poll: the overlap and everything since. Splits by slices only when there is too much for one window."""
+        """One poll: the overlap and everything since."""
         # A watermark that a wrong clock once left in the future hides nothing.
         watermark = min(self._progress.watermark, int(self._now()))
         window = windows.live_window(watermark, self._overlap.seconds, self._progress.begin)
-        began = time.monotonic()
-        events = await self._walk_patiently(Claim(window), windows.MAX_POLL_EVENTS, POLL_TRIES)
-        if events is None:
-            return
-        # The time at which the walk began, by the clock as it is corrected now.
-        started = int(self._now() - (time.monotonic() - began))
-        if isinstance(events, WindowTooLarge):
-            await self._range("live", window.start, started + 1)
-        else:
-            await self._append("live", Window(window.start, started), await self._prepare("live", events))
+        await self._take_poll(window, await self._poll(window))
 
-    async def _catch_up(self, until: int) -> None:
+    async def _poll(self, window: Window) -> Poll:
+        began = time.monotonic()
+        found = await self._walk_patiently(Claim(window), windows.MAX_POLL_EVENTS, POLL_TRIES)
+        # By the clock as it is corrected now.
+        return Poll(int(self._now() - (time.monotonic() - began)), found)
+
+    async def _take_poll(self, window: Window, poll: Poll) -> None:
+        """Store it; by slices where there is too much for one window."""
+        if isinstance(poll.found, WindowTooLarge):
+            await self._range("live", window.start, poll.started + 1)
+        elif poll.found is not None:
+            await self._append("live", Window(window.start, poll.started), await self._prepare("live", poll.found))
+
+    async def _catch_up(self, until: int) -> bool:
+        """True when the poll that follows was done, too: it is on its way while the last of the range is stored."""
         self.telemetry.listing_catching_up(self._row, until)
-        await self._range("catch up", self._progress.watermark, until)
+        window = windows.live_window(until, self._overlap.seconds, self._progress.begin)
+        polling: asyncio.Task[Poll] | None = None
+        async with asyncio.TaskGroup() as tasks:
+
+            def poll() -> None:
+                nonlocal polling
+                polling = tasks.create_task(self._poll(window), name="poll")
+
+            done = await self._range("catch up", self._progress.watermark, until, walked=poll)
+        if not done or polling is None:
+            return False
+        await self._take_poll(window, polling.result())
+        return True
 
     async def _recheck_what_is_due(self, now: float) -> None:
         for index, span in windows.due_rechecks(self._progress, self.options.recheck, now, self._overlap.seconds):
@@ -203,8 +228,9 @@ class Intake:
         self._progress = progress
         return True
 
-    async def _range(self, kind: Kind, start: int, end: int) -> bool:
-        """Walk [start, end) by slices, several at once, and append them in time order. False when stopped before the end."""
+    async def _range(self, kind: Kind, start: int, end: int, walked: Callable[[], None] = lambda: None) -> bool:
+        """Walk [start, end) by slices, several at once, and append them in time order. False when stopped before the end. `walked`: as
+        RangeWalk has it."""
         walkers = RangeWalk(
             Window(start, end),
             self.allowance,
@@ -212,6 +238,7 @@ class Intake:
             prepare=lambda events: self._prepare(kind, events),
             store=lambda window, prepared: self._append(kind, window, prepared),
             stop=self.stop,
+            walked=walked,
         )
         return await walkers.run()
 

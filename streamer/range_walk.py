@@ -84,11 +84,14 @@ class RangeWalk(Generic[P]):
         prepare: Callable[[Sequence[Event]], Awaitable[P]],
         store: Callable[[Window, P], Awaitable[None]],
         stop: Stop,
+        walked: Callable[[], None] = lambda: None,
     ) -> None:
+        """`walked` is called when nothing is left to walk, while the last of it is still prepared and stored."""
         assert whole.end is not None
         self._slicer = windows.Slicer(whole.start, whole.end, allowance.concurrency)
         self._next, self._end = whole.start, whole.end
         self._allowance, self._walk, self._prepare, self._store, self._stop = allowance, walk, prepare, store, stop
+        self._when_walked, self._walkers = walked, allowance.concurrency
         self._walked: dict[int, tuple[Window, list[Event]]] = {}
         self._under_way: set[int] = set()
         self._without_work = 0
@@ -106,7 +109,7 @@ class RangeWalk(Generic[P]):
         if self._next >= self._end:
             return True
         async with asyncio.TaskGroup() as tasks:
-            for number in range(self._allowance.concurrency):
+            for number in range(self._walkers):
                 tasks.create_task(self._walker(), name=f"walker {number}")
             tasks.create_task(self._preparer(), name="preparer")
             tasks.create_task(self._storer(), name="storer")
@@ -127,6 +130,9 @@ class RangeWalk(Generic[P]):
             del events  # Else it would live as long as the next walk.
             # The turn goes to who has waited longest, of whatever listing.
             await asyncio.sleep(0)
+        self._walkers -= 1
+        if not self._walkers:
+            self._when_walked()
 
     def _may_take(self) -> bool:
         if self._next not in self._walked and self._next not in self._under_way:
@@ -176,7 +182,8 @@ class RangeWalk(Generic[P]):
             window, events = walked
             prepared = await self._prepare(events)
             assert window.end is not None
-            del self._walked[window.start]
+            for start in [start for start in self._walked if start < window.end]:
+                del self._walked[start]
             self._next = window.end
             self._allowance.changed()
             count = len(events)
@@ -193,7 +200,16 @@ class RangeWalk(Generic[P]):
             if was_busy:
                 self._allowance.changed()  # there is room again
             await self._allowance.change()
-        return None if self._stop.is_set() else self._walked[self._next]
+        return None if self._stop.is_set() else self._together()
+
+    def _together(self) -> tuple[Window, list[Event]]:
+        """What is next, and what was walked behind it as far as that is no more than a slice should hold: storing little takes as long as storing much."""
+        window, events = self._walked[self._next]
+        while (behind := self._walked.get(window.end or 0)) is not None:
+            if len(events) + len(behind[1]) > windows.SLICE_EVENTS:
+                break
+            window, events = Window(window.start, behind[0].end), events + behind[1]
+        return window, events
 
     async def _storer(self) -> None:
         while (prepared := await self._prepared.get()) is not None:

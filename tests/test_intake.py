@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -324,6 +324,58 @@ async def test_a_dense_second_is_taken_whole(world: World) -> None:
         world.source.make(n, int(NOW) - 1000)
     await world.intake().run()
     assert len(set(await world.ids())) == 12_000
+
+
+async def test_the_poll_after_a_catch_up_does_not_wait_until_all_is_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: the network works while the disk does, and nothing that comes meanwhile is passed over. Method: a journal that stores history only when the poll
+    was asked for, events before and while, and one that becomes visible after the poll; then a second poll."""
+    for n in range(3000):
+        world.source.make(n, int(NOW) - 86_000 + 28 * n)
+    world.source.make(3000, int(NOW) - 2)
+    append, polled = world.journal.append, asyncio.Event()
+
+    async def when_polled(source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /) -> int:
+        if entries and not polled.is_set():
+            await world.until(lambda: any(window.end is None for window in world.source.walks))
+            world.now += 30
+            world.source.make(3001, int(NOW) - 1)
+            polled.set()
+        return await append(source, listing, entries, progress)
+
+    monkeypatch.setattr(world.journal, "append", when_polled)
+    async with world.running():
+        await world.until(lambda: world.row.state == "live" and world.journal.head == 3002)
+    assert polled.is_set()
+    assert await world.ids() == [f"e{n}" for n in range(3002)]
+
+
+async def test_a_stop_while_the_last_is_stored_leaves_a_watermark_that_is_true(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: what the poll found is not taken for stored; method: a stop at the first append after the poll was asked for, and a second life."""
+    for n in range(3000):
+        world.source.make(n, int(NOW) - 86_000 + 28 * n)
+    append = world.journal.append
+
+    async def stopping(source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /) -> int:
+        if entries:
+            await world.until(lambda: any(window.end is None for window in world.source.walks))
+            world.stop.set()
+        return await append(source, listing, entries, progress)
+
+    monkeypatch.setattr(world.journal, "append", stopping)
+    await world.intake(once=False).run()
+    stored = await world.ids()
+    assert 0 < len(stored) < 3000
+    progress = await world.journal.progress(world.source.name, "organization")
+    assert progress is not None
+    assert progress.watermark <= int(NOW) - 86_000 + 28 * len(stored)
+    monkeypatch.undo()
+    world.stop = Stop()
+    await world.intake().run()
+    assert await world.ids() == [f"e{n}" for n in range(3000)]
 
 
 async def test_a_full_journal_makes_intake_wait_and_go_on(tmp_path: Path) -> None:

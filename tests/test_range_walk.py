@@ -172,6 +172,47 @@ async def test_what_all_others_wait_for_is_shared(room: bool) -> None:
     assert stored[-1].end == 10**6
 
 
+@pytest.mark.parametrize(("events", "together"), [(100, 4), (450, 2), (451, 1), (0, 4)])
+async def test_small_windows_that_wait_are_stored_together(events: int, together: int) -> None:
+    """Goal: a night of windows with few events is not an fsync each. Method: four windows of so many events that begin at once, and the first ends some
+    turns of the loop after the others."""
+    begun, stored = asyncio.Barrier(4), list[tuple[Window, int]]()
+
+    async def walk(claim: Claim) -> list[Event]:
+        await begun.wait()
+        for _ in range(20 if claim.window.start == 0 else 0):
+            await asyncio.sleep(0)
+        return [event(claim.window.start, n) for n in range(events)]
+
+    async def store(window: Window, prepared: Prepared | None) -> None:
+        assert prepared is not None
+        assert prepared.times == sorted(prepared.times)
+        stored.append((window, len(prepared.entries)))
+
+    whole = Window(0, 4 * windows.FIRST_SLICE_S)
+    walking = RangeWalk(whole, Allowance(4), walk=walk, prepare=prepare, store=store, stop=Stop())
+    assert await walking.run() is True
+    assert stored[0] == (Window(0, together * windows.FIRST_SLICE_S), together * events)
+    assert [w.start for w, _ in stored] == [0, *(w.end for w, _ in stored[:-1])]
+    assert sum(count for _, count in stored) == 4 * events
+
+
+async def test_it_is_told_when_all_was_walked_before_all_is_stored() -> None:
+    """Goal: who waits for the network need not wait for the disk; method: a store that ends only when it was told, for a range and for one of nothing."""
+    told = asyncio.Event()
+
+    async def store(_: Window, __: Prepared | None) -> None:
+        await asyncio.wait_for(told.wait(), 5)
+
+    for whole in (Window(0, 10**6), Window(5, 5)):
+        told.clear()
+        walking = RangeWalk(
+            whole, Allowance(3), walk=nothing, prepare=prepare, store=store, stop=Stop(), walked=told.set
+        )
+        assert await walking.run() is True
+        assert told.is_set() is (whole.start == 0), "where nothing is walked nothing is told"
+
+
 async def test_listings_take_turns() -> None:
     """Goal: no listing waits until another has caught up; method: two of them with two turns, and who walked when."""
     allowance, order = Allowance(2), list[str]()
