@@ -144,6 +144,8 @@ def test_too_much_is_guessed_from_the_newest() -> None:
     window = Window(1000, 2000)
     newest, spread, unreadable = list(range(1999, 1899, -1)), list(range(1000, 2000, 10)), [0] * 100
     assert [expected_events(window, times) for times in (newest, spread, unreadable)] == [1000, 100, 100]
+    assert expected_events(window, list(range(1499, 1399, -1))) == 166, "the window's end is covered, too"
+    assert expected_events(Window(1000, None), [1499, 1400]) == 10, "an open window ends at its newest event"
     assert is_too_large(window, newest, 1000)
     assert not is_too_large(window, newest, 2000)
     assert not is_too_large(window, newest[:99], 1000)
