@@ -392,22 +392,31 @@ class QuietSink(ScriptedSink):
 
 
 async def test_a_sink_that_idles_leaves_the_journal_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Goal: a processor that sleeps is left asleep. Method: looks counted over three beats with nothing written, and then when one is due anyway."""
-    looks, requeued = 0, bench.journal.requeued
+    """Goal: a processor that sleeps is left asleep. Method: looks and waits counted over three beats with nothing written, and then when a look is due
+    anyway."""
+    looks = waits = 0
+    requeued, wait = bench.journal.requeued, bench.journal.wait
 
     async def counted(sink: SinkName) -> list[DeadLetter]:
         nonlocal looks
         looks += 1
         return await requeued(sink)
 
+    async def waiting(after: Seq, seconds: float) -> bool:
+        nonlocal waits
+        waits += 1
+        return await wait(after, seconds)
+
     bench.sink = sink = QuietSink()
     monkeypatch.setattr(bench.journal, "requeued", counted)
+    monkeypatch.setattr(bench.journal, "wait", waiting)
     await bench.fill(3)
     async with bench.running():
         await bench.until(lambda: len(sink.taken) == 3 and sink.ticks >= 2)
-        before, beat = looks, sink.ticks
+        before, beat, waited = looks, sink.ticks, waits
         await bench.until(lambda: sink.ticks >= beat + 3)
         assert looks == before
+        assert waits <= waited + 6, "one a beat, or two where a timer was early"
         monkeypatch.setattr("streamer.delivery.LOOK_ANYWAY_S", 0.0)
         await bench.until(lambda: looks > before)
 
