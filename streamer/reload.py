@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streamer.config import Config, Stamp, named_files, stamps
 from streamer.errors import ConfigError, RetryableError
-from streamer.stop import Stop, to_next_beat
+from streamer.stop import Stop
 from streamer.telemetry import Telemetry
 
 REFUSED_AGAIN_S = 60.0
@@ -75,7 +75,7 @@ class Reloading:
         """Waits for the next turn."""
         if every_s is None:
             await self._turn.wait()
-        asked = await self._turn.sleep(to_next_beat(every_s) if every_s else 0.0)
+        asked = await self._turn.sleep(every_s or 0.0)
         if asked and not self._stop.is_set():
             self._turn = self._stop.part()
         return asked

@@ -268,26 +268,20 @@ def at(*hours: float) -> list[int]:
     return [int(hour * 3600) for hour in hours]
 
 
-def test_an_hour_is_expected_to_be_like_the_week_before() -> None:
-    """Goal: quiet nights get wide slices and busy days narrow ones, from the second week on; method: a week of 300 events an hour by day, 10 by night;
-    after its last, a quiet, window a slice that begins an hour before day."""
-    slicer = Slicer(7 * 86_400 + 7 * 3600, 10**7)
-    for hour in range(7 * 24 + 7):
-        busy = 8 <= hour % 24 < 20
-        slicer.found(Window(*at(hour, hour + 1)), at(*[hour + 0.5] * (300 if busy else 10)))
+@pytest.mark.parametrize(("hour", "quiet_hours"), [(7, 1), (20, 12)], ids=["before day", "in the evening"])
+def test_an_hour_is_expected_to_be_like_the_week_before(hour: int, quiet_hours: int) -> None:
+    """Goal: quiet nights get wide slices and busy days narrow ones, from the second week on; method: a week of 300 events an hour by day and 10 by night, and
+    a slice that begins so many hours before day."""
+    slicer = Slicer(at(7 * 24 + hour)[0], 10**7)
+    for walked in range(7 * 24 + hour):
+        busy = 8 <= walked % 24 < 20
+        slicer.found(Window(*at(walked, walked + 1)), at(*[walked + 0.5] * (300 if busy else 10)))
     window = slicer.take()
     assert window is not None
     assert window.end is not None
-    # 10.5 events to eight o'clock, then 300.5 an hour: the half is for what no count tells for sure.
-    assert window.end - window.start == pytest.approx(3600 + 3600 * (SLICE_EVENTS - 10.5) / 300.5, abs=2)
-    night = Slicer(7 * 86_400 + 20 * 3600, 10**7)
-    for hour in range(7 * 24 + 20):
-        busy = 8 <= hour % 24 < 20
-        night.found(Window(*at(hour, hour + 1)), at(*[hour + 0.5] * (300 if busy else 10)))
-    window = night.take()
-    assert window is not None
-    assert window.end is not None
-    assert window.end - window.start == pytest.approx(12 * 3600 + 3600 * (SLICE_EVENTS - 12 * 10.5) / 300.5, abs=2)
+    # Half an event more an hour: no count tells that for sure.
+    by_day_s = 3600 * (SLICE_EVENTS - quiet_hours * 10.5) / 300.5
+    assert window.end - window.start == pytest.approx(quiet_hours * 3600 + by_day_s, abs=2)
 
 
 def test_half_an_hour_tells_what_an_hour_holds_and_less_does_not() -> None:
