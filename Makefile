@@ -59,7 +59,7 @@ coverage: $(VENV)/.coverage ## branches that all tests take, also in the daemons
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-mutation: $(VENV)/.mutation ## changes to a module that its tests must notice: TARGET=windows|delivery|journal|decode, SAMPLE=300 of them
+mutation: $(VENV)/.mutation ## changes to a module that its tests must notice: TARGET=windows|slices|delivery|journal|decode, SAMPLE=300 of them
 	$(BIN)/python -m tests.mutation $(TARGET) $(SAMPLE)
 
 $(VENV)/.fuzz $(VENV)/.coverage $(VENV)/.mutation $(VENV)/.compiled: $(VENV)/.%: requirements/%.txt $(READY)

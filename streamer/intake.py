@@ -25,6 +25,7 @@ from streamer.ports import Enricher, Journal, Source, WindowTooLarge
 from streamer.range_walk import Allowance, Claim, RangeWalk
 from streamer.retry import HOLD_S, Backoff
 from streamer.rhythm import DAYS, Rhythm
+from streamer.slices import MAX_SLICE_EVENTS
 from streamer.stop import Stop
 from streamer.telemetry import Telemetry
 
@@ -234,7 +235,7 @@ class Intake:
         walkers = RangeWalk(
             Window(start, end),
             self.allowance,
-            walk=lambda claim: self._walk_patiently(claim, windows.MAX_SLICE_EVENTS),
+            walk=lambda claim: self._walk_patiently(claim, MAX_SLICE_EVENTS),
             prepare=lambda events: self._prepare(kind, events),
             store=lambda window, prepared: self._append(kind, window, prepared),
             stop=self.stop,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from streamer import windows
+from streamer import slices
 from streamer.model import Event, Window
 from streamer.ports import Narrow, WindowTooLarge
 from streamer.stop import Stop
@@ -31,7 +31,7 @@ class Allowance:
         self._turns = asyncio.Semaphore(concurrency)
         self.events = 0
         """In memory, walked or of walks that are under way."""
-        self.limit = (concurrency + WAITING_WINDOWS) * windows.SLICE_EVENTS
+        self.limit = (concurrency + WAITING_WINDOWS) * slices.SLICE_EVENTS
         self._change = asyncio.Event()
 
     @property
@@ -88,7 +88,7 @@ class RangeWalk(Generic[P]):
     ) -> None:
         """`walked` is called when nothing is left to walk, while the last of it is still prepared and stored."""
         assert whole.end is not None
-        self._slicer = windows.Slicer(whole.start, whole.end, allowance.concurrency)
+        self._slicer = slices.Slicer(whole.start, whole.end, allowance.concurrency)
         self._next, self._end = whole.start, whole.end
         self._allowance, self._walk, self._prepare, self._store, self._stop = allowance, walk, prepare, store, stop
         self._when_walked, self._walkers = walked, allowance.concurrency
@@ -206,7 +206,7 @@ class RangeWalk(Generic[P]):
         """What is next, and what was walked behind it as far as that is no more than a slice should hold: storing little takes as long as storing much."""
         window, events = self._walked[self._next]
         while (behind := self._walked.get(window.end or 0)) is not None:
-            if len(events) + len(behind[1]) > windows.SLICE_EVENTS:
+            if len(events) + len(behind[1]) > slices.SLICE_EVENTS:
                 break
             window, events = Window(window.start, behind[0].end), events + behind[1]
         return window, events

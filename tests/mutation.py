@@ -23,6 +23,7 @@ CHILDREN = 6
 """More than cores: most of these tests wait for something."""
 TARGETS: Mapping[str, tuple[str, str, str]] = {
     "windows": ("windows.py", "test_windows.py", ""),
+    "slices": ("slices.py", "test_slices.py", ""),
     "delivery": ("delivery.py", "test_delivery.py", ""),
     "journal": ("journal/*s*.py", "test_journal.py\n  tests/test_journal_blocks.py", ""),
     "decode": ("decode/*.py", "test_decode.py", "cheap or any_bytes or any_json or anything_like or mutated_events"),

@@ -14,12 +14,12 @@ from streamer.decode import decode_event
 from streamer.errors import ConfigError, RetryableError
 from streamer.model import Event, Listing, SourceName, Window
 from streamer.ports import Source, WindowTooLarge
+from streamer.slices import Slicer
 from streamer.sources import SOURCES
 from streamer.sources.openai_audit_logs import EMPTY_ASKS, EMPTY_PAGES, MAX_PAGES, Walk
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import Page
 from streamer.telemetry import Telemetry
-from streamer.windows import Slicer
 from tests.wire import CUT, Asked, FaithfulList, Script, Wire, anomalies, event, page, reply, script, wire
 
 KIND = SOURCES["openai_audit_logs"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from streamer import windows
+from streamer import slices
 from streamer.intake import Prepared
 from streamer.model import Entry, Event, EventId, Window
 from streamer.ports import WindowTooLarge
@@ -57,8 +57,8 @@ class World:
                         times = [e.effective_at for e in seen]
                         window = Window(claim.narrow(times), window.end)
                         self.narrowed += window != claim.window
-                        if windows.is_too_large(window, times, windows.MAX_SLICE_EVENTS, guess=False):
-                            return WindowTooLarge(windows.expected_events(window, times))
+                        if slices.is_too_large(window, times, slices.MAX_SLICE_EVENTS, guess=False):
+                            return WindowTooLarge(slices.expected_events(window, times))
                 assert window == claim.window, "what was narrowed stays so"
                 return seen[::-1]
             finally:
@@ -112,7 +112,7 @@ async def test_walkers_share_what_is_left() -> None:
     assert await walk.run() is True
     assert world.consumed == [e.id for e in world.events]
     assert world.most_walking == 8
-    assert len(world.windows) < 1.6 * len(world.events) / windows.SLICE_EVENTS
+    assert len(world.windows) < 1.6 * len(world.events) / slices.SLICE_EVENTS
 
 
 async def test_a_window_that_narrows_gives_its_rest_to_others_at_once() -> None:
@@ -189,10 +189,10 @@ async def test_small_windows_that_wait_are_stored_together(events: int, together
         assert prepared.times == sorted(prepared.times)
         stored.append((window, len(prepared.entries)))
 
-    whole = Window(0, 4 * windows.FIRST_SLICE_S)
+    whole = Window(0, 4 * slices.FIRST_SLICE_S)
     walking = RangeWalk(whole, Allowance(4), walk=walk, prepare=prepare, store=store, stop=Stop())
     assert await walking.run() is True
-    assert stored[0] == (Window(0, together * windows.FIRST_SLICE_S), together * events)
+    assert stored[0] == (Window(0, together * slices.FIRST_SLICE_S), together * events)
     assert [w.start for w, _ in stored] == [0, *(w.end for w, _ in stored[:-1])]
     assert sum(count for _, count in stored) == 4 * events
 
@@ -222,7 +222,7 @@ async def test_listings_take_turns() -> None:
             async with allowance.turn():
                 order.append(name)
                 await asyncio.sleep(0)
-                return [event(claim.window.start, n) for n in range(windows.SLICE_EVENTS)]
+                return [event(claim.window.start, n) for n in range(slices.SLICE_EVENTS)]
 
         async def store(_: Window, __: Prepared | None) -> None:
             if len(order) > 100:
@@ -247,7 +247,7 @@ async def test_walkers_really_work_at_once_but_not_too_far_ahead() -> None:
         started.append(claim.window.start)
         if claim.window.start == 0:
             await release.wait()
-        return [event(claim.window.start, n) for n in range(windows.SLICE_EVENTS)]
+        return [event(claim.window.start, n) for n in range(slices.SLICE_EVENTS)]
 
     async def store(_: Window, __: Prepared | None) -> None:
         if started[-1] > 10_000_000:
@@ -256,7 +256,7 @@ async def test_walkers_really_work_at_once_but_not_too_far_ahead() -> None:
     stop, allowance = Stop(), Allowance(4)
     walking = RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=stop)
     task = asyncio.create_task(walking.run())
-    most = 1 + math.ceil((allowance.limit - BEGUN_EVENTS) / windows.SLICE_EVENTS)
+    most = 1 + math.ceil((allowance.limit - BEGUN_EVENTS) / slices.SLICE_EVENTS)
     while len(started) < most:
         await asyncio.sleep(0)
     for _ in range(200):
@@ -274,7 +274,7 @@ async def test_walkers_wait_for_a_slow_journal() -> None:
 
     async def walk(claim: Claim) -> list[Event]:
         started.append(claim.window.start)
-        return [event(claim.window.start, n) for n in range(windows.SLICE_EVENTS)]
+        return [event(claim.window.start, n) for n in range(slices.SLICE_EVENTS)]
 
     async def store(_: Window, __: Prepared | None) -> None:
         await release.wait()
@@ -283,7 +283,7 @@ async def test_walkers_wait_for_a_slow_journal() -> None:
     task = asyncio.create_task(RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=stop).run())
     for _ in range(1000):
         await asyncio.sleep(0)
-    assert allowance.events <= allowance.limit + 4 * (windows.SLICE_EVENTS - BEGUN_EVENTS), "what is prepared included"
+    assert allowance.events <= allowance.limit + 4 * (slices.SLICE_EVENTS - BEGUN_EVENTS), "what is prepared included"
     assert len(started) == 4 + WAITING_WINDOWS
     release.set()
     assert await task is False
@@ -294,7 +294,7 @@ async def test_less_is_fetched_ahead_while_the_processor_is_what_takes_time() ->
     allowance, stop, held = Allowance(8), Stop(), list[int]()
 
     async def walk(claim: Claim) -> list[Event]:
-        return [event(claim.window.start, n) for n in range(windows.SLICE_EVENTS)]
+        return [event(claim.window.start, n) for n in range(slices.SLICE_EVENTS)]
 
     async def slowly(events: Sequence[Event]) -> Prepared:
         for _ in range(20):
@@ -308,7 +308,7 @@ async def test_less_is_fetched_ahead_while_the_processor_is_what_takes_time() ->
 
     assert not await RangeWalk(LONG, allowance, walk=walk, prepare=slowly, store=store, stop=stop).run()
     assert max(held[:5]) > allowance.limit * 0.8
-    assert max(held[40:]) <= allowance.limit // 3 + 8 * windows.SLICE_EVENTS // 2
+    assert max(held[40:]) <= allowance.limit // 3 + 8 * slices.SLICE_EVENTS // 2
 
 
 async def test_a_listing_goes_on_while_another_uses_up_the_allowance() -> None:

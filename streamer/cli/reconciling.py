@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from streamer import windows
 from streamer.cli.options import bucket_access
 from streamer.config import Config, SourceOptions, own_sources, show_moment
 from streamer.errors import ConfigError, RetryableError
@@ -20,6 +19,7 @@ from streamer.range_walk import Allowance, Claim, RangeWalk
 from streamer.reconcile import ListingCount, Remembered, Shown, SinkCount, Standing, count_window
 from streamer.retry import Backoff
 from streamer.sinks.archive.ids import open_archive_ids
+from streamer.slices import MAX_SLICE_EVENTS
 from streamer.sources import SOURCES
 from streamer.stop import Stop
 from streamer.telemetry import Telemetry
@@ -175,7 +175,7 @@ class Comparison:
         async def walk() -> list[Event] | WindowTooLarge:
             try:
                 async with self._allowance.turn():
-                    return await self.source.walk(self.listing, claim.window, windows.MAX_SLICE_EVENTS, claim.narrow)
+                    return await self.source.walk(self.listing, claim.window, MAX_SLICE_EVENTS, claim.narrow)
             except WindowTooLarge as large:
                 return large
 

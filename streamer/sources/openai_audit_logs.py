@@ -15,10 +15,10 @@ from streamer.decode import decode_event
 from streamer.errors import ConfigError, RetryableError, StreamerError
 from streamer.model import MAX_EPOCH_SECONDS, Event, EventId, Listing, SourceName, Window, from_epoch
 from streamer.ports import Narrow, Source, WindowTooLarge
+from streamer.slices import expected_events, is_too_large
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import Page, read_page
 from streamer.telemetry import Telemetry
-from streamer.windows import expected_events, is_too_large
 
 if TYPE_CHECKING:
     from streamer.sources.openai_api import AdminApi  # brings aiohttp, which only an open source needs
