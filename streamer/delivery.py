@@ -198,7 +198,8 @@ class Delivery:
                 messages.append(Message(record, encode(record), replayed))
             if not self.looks_inside:
                 whole.forget()
-                record.forget()
+                if record is not whole:
+                    record.forget()
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = time.monotonic() + TURN_S

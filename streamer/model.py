@@ -1,6 +1,5 @@
 """The nouns: what upstream said, what we know about it, and where it stands in the journal."""
 
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NewType
@@ -155,26 +154,13 @@ FRAME_FIELDS: frozenset[str] = frozenset(
 """What tells an event from others and where it belongs; every sink needs it, so it is never redacted."""
 
 
-_encode_into = msgspec.json.Encoder().encode_into
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Envelope).decode
-
-
-class _Buffer(threading.local):
-    """One for each thread: rules are tested in another one while events come in."""
-
-    def __init__(self) -> None:
-        self.bytes = bytearray()
-
-
-_buffer = _Buffer()
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """One JSON object on one line, without the line break."""
-    # By way of a buffer: what `encode` returns keeps half as much again as it needs, and lines are kept by the thousand.
-    buffer = _buffer.bytes
-    _encode_into(envelope, buffer)
-    return bytes(buffer)
+    return _encode(envelope)
 
 
 def decode_envelope(line: bytes) -> Envelope:

@@ -86,14 +86,17 @@ class RangeWalk(Generic[P]):
         stop: Stop,
         walked: Callable[[], None] = lambda: None,
     ) -> None:
-        """`walked` is called when nothing is left to walk, while the last of it is still prepared and stored."""
+        """`walked` is called once, as soon as a walker that has walked finds nothing more to do: the others walk the last of the range, and it is
+        prepared and stored."""
         assert whole.end is not None
         self._slicer = slices.Slicer(whole.start, whole.end, allowance.concurrency)
         self._next, self._end = whole.start, whole.end
         self._allowance, self._walk, self._prepare, self._store, self._stop = allowance, walk, prepare, store, stop
-        self._when_walked, self._walkers = walked, allowance.concurrency
+        self._when_walked: Callable[[], None] | None = walked
         self._walked: dict[int, tuple[Window, list[Event]]] = {}
         self._under_way: set[int] = set()
+        self._any_found = False
+        """A window was walked to its end."""
         self._without_work = 0
         """Walkers for whom there is no window."""
         self._without_room = 0
@@ -109,7 +112,7 @@ class RangeWalk(Generic[P]):
         if self._next >= self._end:
             return True
         async with asyncio.TaskGroup() as tasks:
-            for number in range(self._walkers):
+            for number in range(self._allowance.concurrency):
                 tasks.create_task(self._walker(), name=f"walker {number}")
             tasks.create_task(self._preparer(), name="preparer")
             tasks.create_task(self._storer(), name="storer")
@@ -123,6 +126,7 @@ class RangeWalk(Generic[P]):
             if isinstance(events, WindowTooLarge):
                 self._slicer.too_large(claim.window, events.expected)
             elif events is not None:
+                self._any_found = True
                 self._slicer.found(claim.window, [event.effective_at for event in events])
                 self._walked[claim.window.start] = (claim.window, events)
                 self._allowance.events += len(events)
@@ -130,9 +134,12 @@ class RangeWalk(Generic[P]):
             del events  # Else it would live as long as the next walk.
             # The turn goes to who has waited longest, of whatever listing.
             await asyncio.sleep(0)
-        self._walkers -= 1
-        if not self._walkers:
-            self._when_walked()
+        self._tell_walked()
+
+    def _tell_walked(self) -> None:
+        tell, self._when_walked = self._when_walked, None
+        if tell is not None:
+            tell()
 
     def _may_take(self) -> bool:
         if self._next not in self._walked and self._next not in self._under_way:
@@ -155,6 +162,8 @@ class RangeWalk(Generic[P]):
             without_room = not without_work and self._allowance.turn_free
             if without_work and not self._under_way:
                 return None
+            if without_work and self._any_found:
+                self._tell_walked()
             self._without_work += without_work
             self._without_room += without_room
             await self._allowance.change()

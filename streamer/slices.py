@@ -224,9 +224,9 @@ class Slicer:
         rate = self._density.rate_before(Window(oldest, window.end), seen)
         left = expected(rate, window.start, oldest, enough=MOST_PARTS * SLICE_EVENTS)
         if seen + left > HOPELESS_EVENTS:
-            keep: float = ENOUGH_TO_EXPECT
+            keep = ENOUGH_TO_EXPECT
         elif share and left > SHARED_EVENTS:
-            keep = max(left / 2, ENOUGH_TO_EXPECT)
+            keep = max(round(left / 2), ENOUGH_TO_EXPECT)
         else:
             keep = max(SLICE_EVENTS - seen, ENOUGH_TO_EXPECT)
             if left < keep + REST_EVENTS:

@@ -524,7 +524,7 @@ def test_the_history_is_bounded_and_gives_rates() -> None:
     for n in range(SAMPLES + 50):
         clock[0] += 10
         row.received += 0 if n < SAMPLES else 500
-        telemetry.event_rated("critical")
+        telemetry.events_rated(["critical"])
         history.sample()
     assert len(history.samples) == SAMPLES
     assert history.rates()[0] == {("acme", "organization"): 50.0}

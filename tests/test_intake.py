@@ -351,6 +351,25 @@ async def test_the_poll_after_a_catch_up_does_not_wait_until_all_is_stored(
     assert await world.ids() == [f"e{n}" for n in range(3002)]
 
 
+async def test_a_poll_that_waited_long_is_followed_by_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: `run --once` has everything up to its end, however long the last of a catch-up took; method: a journal that takes half a minute to store it after
+    the poll was asked for, and an event of that time."""
+    for n in range(3000):
+        world.source.make(n, int(NOW) - 86_000 + 28 * n)
+    append = world.journal.append
+
+    async def slow(source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /) -> int:
+        if entries and world.now == NOW:
+            await world.until(lambda: any(window.end is None for window in world.source.walks))
+            world.now += 30
+            world.source.make(3000, int(NOW) + 20)
+        return await append(source, listing, entries, progress)
+
+    monkeypatch.setattr(world.journal, "append", slow)
+    await world.intake(poll_interval="10s").run()
+    assert await world.ids() == [f"e{n}" for n in range(3001)]
+
+
 async def test_a_stop_while_the_last_is_stored_leaves_a_watermark_that_is_true(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,9 @@ from streamer.model import Event, Listing, SourceName, Window
 from streamer.ports import Source, WindowTooLarge
 from streamer.slices import Slicer
 from streamer.sources import SOURCES
-from streamer.sources.openai_audit_logs import EMPTY_ASKS, EMPTY_PAGES, MAX_PAGES, Walk
 from streamer.sources.openai_options import OpenAIAuditLogsOptions
 from streamer.sources.openai_pages import Page
+from streamer.sources.openai_walk import EMPTY_ASKS, EMPTY_PAGES, MAX_PAGES, Walk
 from streamer.telemetry import Telemetry
 from tests.wire import CUT, Asked, FaithfulList, Script, Wire, anomalies, event, page, reply, script, wire
 

@@ -213,6 +213,33 @@ async def test_it_is_told_when_all_was_walked_before_all_is_stored() -> None:
         assert told.is_set() is (whole.start == 0), "where nothing is walked nothing is told"
 
 
+async def test_it_is_told_as_soon_as_a_walker_has_nothing_to_do() -> None:
+    """Goal: what comes after a range does not wait for its slowest walk; method: one of three walks that ends only when it was told, and how many windows
+    were walked by then."""
+    told, walked = asyncio.Event(), list[int]()
+
+    async def walk(claim: Claim) -> list[Event]:
+        if claim.window.start:
+            await asyncio.sleep(0)
+        else:
+            await asyncio.wait_for(told.wait(), 5)
+        walked.append(claim.window.start)
+        return []
+
+    async def store(_: Window, __: Prepared | None) -> None:
+        pass
+
+    def tell() -> None:
+        assert walked, "not before anybody has found anything: all would wait for it in memory"
+        assert not told.is_set(), "once"
+        told.set()
+
+    whole = Window(0, 3 * slices.FIRST_SLICE_S)
+    walking = RangeWalk(whole, Allowance(4), walk=walk, prepare=prepare, store=store, stop=Stop(), walked=tell)
+    assert await walking.run() is True
+    assert walked[-1] == 0
+
+
 async def test_listings_take_turns() -> None:
     """Goal: no listing waits until another has caught up; method: two of them with two turns, and who walked when."""
     allowance, order = Allowance(2), list[str]()

@@ -89,10 +89,8 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
     entity: tuple[int, str] | None
     """OCSF `managed_entity`: type_id and type; None outside of class 3004."""
     ecs: Ecs
-
-    @property
-    def known(self) -> bool:
-        return self.since is not None
+    known: bool
+    """False for what only the words of its name tell of."""
 
 
 class SeverityNumbers(msgspec.Struct, frozen=True):
@@ -374,6 +372,7 @@ def row(
         ocsf_1_9_when=MappingProxyType({when: ocsf_1_9_of(variant) for when, variant in variants.items()}),
         entity=_entity_of(event, noun),
         ecs=ecs_of(name, area, ecs),
+        known=since is not None,
     )
 
 

@@ -5,8 +5,8 @@ Never a payload, never a secret. The same methods keep the rows that `/status` a
 
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import structlog
@@ -187,6 +187,11 @@ class Telemetry:
         self.metrics.late.labels(row.source, row.listing).inc(count)
         self.log.warning("late events found", source=row.source, listing=row.listing, count=count, oldest=_time(oldest))
 
+    def events_rated(self, severities: Iterable[Severity]) -> None:
+        """Of each event."""
+        for severity, events in Counter(severities).items():
+            self.status.severities[severity] += events
+
     def unknown_type(self, name: str) -> None:
         if name not in self._unknown_types:
             if len(self._unknown_types) >= MAX_UNKNOWN_TYPE_LABELS:
@@ -195,9 +200,6 @@ class Telemetry:
                 self.log.warning("unknown event type, passed through whole", type=name)
             self._unknown_types.add(name)
         self.metrics.unknown_type.labels(name).inc()
-
-    def event_rated(self, severity: Severity) -> None:
-        self.status.severities[severity] += 1
 
     def unknown_fields(self, name: str) -> None:
         """`name`: the event's type; a known one, so the label is bounded."""
