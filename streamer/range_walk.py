@@ -32,6 +32,8 @@ class Allowance:
         self.events = 0
         """In memory, walked or of walks that are under way."""
         self.limit = (concurrency + WAITING_WINDOWS) * slices.SLICE_EVENTS
+        self.slicers: list[slices.Slicer] = []
+        """Of the ranges that are being walked."""
         self._change = asyncio.Event()
 
     @property
@@ -89,7 +91,7 @@ class RangeWalk(Generic[P]):
         """`walked` is called once, as soon as a walker that has walked finds nothing more to do: the others walk the last of the range, and it is
         prepared and stored."""
         assert whole.end is not None
-        self._slicer = slices.Slicer(whole.start, whole.end, allowance.concurrency)
+        self._slicer = slices.Slicer(whole.start, whole.end)
         self._next, self._end = whole.start, whole.end
         self._allowance, self._walk, self._prepare, self._store, self._stop = allowance, walk, prepare, store, stop
         self._when_walked: Callable[[], None] | None = walked
@@ -111,11 +113,15 @@ class RangeWalk(Generic[P]):
         """False when stopped before the end."""
         if self._next >= self._end:
             return True
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(self._allowance.concurrency):
-                tasks.create_task(self._walker(), name=f"walker {number}")
-            tasks.create_task(self._preparer(), name="preparer")
-            tasks.create_task(self._storer(), name="storer")
+        self._allowance.slicers.append(self._slicer)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(self._allowance.concurrency):
+                    tasks.create_task(self._walker(), name=f"walker {number}")
+                tasks.create_task(self._preparer(), name="preparer")
+                tasks.create_task(self._storer(), name="storer")
+        finally:
+            self._allowance.slicers.remove(self._slicer)
         return self._stored >= self._end
 
     async def _walker(self) -> None:
@@ -151,7 +157,7 @@ class RangeWalk(Generic[P]):
         """The next window. None at the end: nothing to give out, and nothing under way that could come back in parts."""
         while not self._stop.is_set():
             # No window waits for a turn: others, taken later, would be walked before it and wait for it in memory.
-            window = self._slicer.take() if self._allowance.turn_free and self._may_take() else None
+            window = self._slicer.take(self._finishing) if self._allowance.turn_free and self._may_take() else None
             if window is not None:
                 claim = Claim(window)
                 claim.narrow = partial(self._narrow, claim)
@@ -170,6 +176,12 @@ class RangeWalk(Generic[P]):
             self._without_work -= without_work
             self._without_room -= without_room
         return None
+
+    @property
+    def _finishing(self) -> int:
+        """How many walkers should finish at once at the end of this range: where another has windows to give, only one."""
+        others = any(slicer.more for slicer in self._allowance.slicers if slicer is not self._slicer)
+        return 1 if others else self._allowance.concurrency
 
     def _narrow(self, claim: Claim, times: Sequence[int]) -> int:
         events = max(len(times), BEGUN_EVENTS)

@@ -174,8 +174,6 @@ class Slicer:
 
     position: int
     end: int
-    walkers: int = 1
-    """How many work at once; near the end, slices get narrower, so that they finish at once, too."""
     _density: Density = field(default_factory=Density)
     _again: list[tuple[int, int]] = field(default_factory=list)
     """Parts of windows that were too large or made narrower: a heap of (start, end)."""
@@ -190,23 +188,24 @@ class Slicer:
         """Whether `take` would give a window."""
         return bool(self._again) or self.position < self.end
 
-    def take(self) -> Window | None:
-        """None: all is given out (but of a window that is being walked a part may still come back)."""
+    def take(self, walkers: int = 1) -> Window | None:
+        """None: all is given out (but of a window that is being walked a part may still come back). So many `walkers` should finish at once: near the end
+        slices get narrower."""
         if self._again:
             return Window(*heapq.heappop(self._again))
         if self.position >= self.end:
             return None
         start = self.position
-        self.position = min(self._slice_end(start), start + LONGEST_SLICE_S, self.end)
+        self.position = min(self._slice_end(start, walkers), start + LONGEST_SLICE_S, self.end)
         return Window(start, self.position)
 
-    def _slice_end(self, start: int) -> int:
+    def _slice_end(self, start: int, walkers: int) -> int:
         lately = self._density.lately
         if lately is None:
             return start + FIRST_SLICE_S
         rate = self._density.rate(lately)
-        left = expected(rate, start, self.end, enough=self.walkers * SLICE_EVENTS)
-        upto = reach(rate, start, self.end, max(min(SLICE_EVENTS, left / self.walkers), LEAST_SLICE_EVENTS))
+        left = expected(rate, start, self.end, enough=walkers * SLICE_EVENTS)
+        upto = reach(rate, start, self.end, max(min(SLICE_EVENTS, left / walkers), LEAST_SLICE_EVENTS))
         # Into the unknown with care.
         return upto if self._density.knows(upto // HOUR) else min(upto, start + GROWTH * self._density.widest_s)
 

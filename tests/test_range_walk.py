@@ -26,7 +26,7 @@ class World:
     def __init__(self, seed: int, density: Sequence[tuple[int, int]], allowance: Allowance) -> None:
         self.random, self.allowance = random.Random(seed), allowance
         self.events = [event(at, n) for at, count in density for n in range(count)]
-        self.walking = self.most_walking = self.narrowed = self.pages = 0
+        self.walking = self.most_walking = self.narrowed = self.pages = self.walks = 0
         self.consumed: list[str] = []
         self.windows: list[Window] = []
 
@@ -60,6 +60,7 @@ class World:
                         if slices.is_too_large(window, times, slices.MAX_SLICE_EVENTS, guess=False):
                             return WindowTooLarge(slices.expected_events(window, times))
                 assert window == claim.window, "what was narrowed stays so"
+                self.walks += 1
                 return seen[::-1]
             finally:
                 self.walking -= 1
@@ -113,6 +114,21 @@ async def test_walkers_share_what_is_left() -> None:
     assert world.consumed == [e.id for e in world.events]
     assert world.most_walking == 8
     assert len(world.windows) < 1.6 * len(world.events) / slices.SLICE_EVENTS
+
+
+async def test_only_the_last_listing_cuts_its_end_small() -> None:
+    """Goal: small slices, of which the last page is not full, only where walkers would have nothing to do; method: a listing beside one that is longer, and
+    in how many windows it is walked: 83 where both cut their ends small."""
+    allowance = Allowance(8)
+    worlds = [World(n, [(at, 1) for at in range(0, end, 10)], allowance) for n, end in enumerate((600_000, 2_000_000))]
+    walks = [
+        RangeWalk(Window(0, end), allowance, walk=world.walk, prepare=prepare, store=world.store, stop=Stop())
+        for world, end in zip(worlds, (600_000, 2_000_000), strict=True)
+    ]
+    assert await asyncio.gather(*(walk.run() for walk in walks)) == [True, True]
+    assert [world.consumed for world in worlds] == [[e.id for e in world.events] for world in worlds]
+    assert worlds[0].walks < 80
+    assert allowance.slicers == []
 
 
 async def test_a_window_that_narrows_gives_its_rest_to_others_at_once() -> None:

@@ -37,10 +37,10 @@ def test_slices_tile_the_range_whatever_the_density(
 ) -> None:
     """Nothing is left out or walked twice as a result; method: walk a model of events per second in any order, page by page, narrowing where
     that is asked, at times to share, and splitting what is too large."""
-    slicer = Slicer(start, start + length, walkers)
+    slicer = Slicer(start, start + length)
     done: list[Window] = []
     for _ in range(200_000):
-        window = slicer.take()
+        window = slicer.take(walkers if dice.random() < 0.9 else 1)
         if window is None:
             break
         assert window.end is not None
@@ -309,10 +309,10 @@ def test_a_time_that_cannot_be_read_costs_no_time(monkeypatch: pytest.MonkeyPatc
 
 def test_slices_get_narrower_at_the_end() -> None:
     """Goal: walkers that work at once finish at once; method: five of them over a thousand seconds of a known density."""
-    slicer = Slicer(0, 1000, walkers=5)
+    slicer = Slicer(0, 1000)
     slicer.found(Window(0, 100), [0] * SLICE_EVENTS)
     widths = []
-    while window := slicer.take():
+    while window := slicer.take(5):
         assert window.end is not None
         widths.append(window.end - window.start)
     assert sum(widths) == 1000
@@ -321,10 +321,21 @@ def test_slices_get_narrower_at_the_end() -> None:
     assert all(width >= 33 for width in widths[:-1])
 
 
+def test_slices_stay_wide_where_nobody_has_to_finish() -> None:
+    """Goal: no pages that are half empty while another listing has enough to do for all; method: as above, with one walker that may finish alone."""
+    slicer = Slicer(0, 1000)
+    slicer.found(Window(0, 100), [0] * SLICE_EVENTS)
+    widths = []
+    while window := slicer.take():
+        assert window.end is not None
+        widths.append(window.end - window.start)
+    assert widths == [100] * 10
+
+
 def test_decades_without_an_event_cost_few_requests() -> None:
     """Goal: `start: 1970-01-01` is no harm; method: 57 empty years, walked one slice after the other."""
-    slicer, walks = Slicer(0, 1_800_000_000, 8), 0
-    while (window := slicer.take()) is not None:
+    slicer, walks = Slicer(0, 1_800_000_000), 0
+    while (window := slicer.take(8)) is not None:
         slicer.found(window, [])
         walks += 1
     assert walks < 120
