@@ -87,6 +87,22 @@ async def test_known_ids_are_skipped_wherever_they_stand(journal: SqliteJournal)
     assert await journal.append(SourceName("other"), "organization", entries(5), Progress(1)) == 5
 
 
+async def test_a_known_id_in_a_late_block_leaves_nothing_half_appended(journal: SqliteJournal) -> None:
+    """Goal: several blocks are one append; method: three of them with one known id, and one that comes twice, in the last; the same again, of which all is
+    known; another journal on the file says the same."""
+    await journal.append(ACME, "organization", entries(1, start=2500), Progress(1))
+    items = entries(BLOCK_EVENTS * 2 + 700)
+    for taken, watermark in ((len(items) - 1, 2), (0, 3)):
+        assert await journal.append(ACME, "organization", [*items, items[-1]], Progress(watermark)) == taken
+        assert await journal.progress(ACME, "organization") == Progress(watermark)
+    wanted = [items[2500], *items[:2500], *items[2501:]]
+    assert await read_all(journal) == [(n, e.line) for n, e in enumerate(wanted, 1)]
+    with closing(sqlite3.connect(journal.path)) as db:
+        assert db.execute("SELECT seq FROM head").fetchone() == (len(wanted),)
+        rows = db.execute("SELECT id, seq FROM ids ORDER BY seq").fetchall()
+    assert rows == [(e.id, n) for n, e in enumerate(wanted, 1)]
+
+
 async def test_unknown_keeps_order_and_drops_repeats(journal: SqliteJournal) -> None:
     """`unknown` says what append would take, in order; method: half known, one twice."""
     await journal.append(ACME, "organization", entries(10), Progress(1))

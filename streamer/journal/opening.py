@@ -13,7 +13,7 @@ from zstandard import ZstdError
 
 from streamer import folders
 from streamer.errors import ConfigError, RetryableError
-from streamer.journal.schema import MIGRATIONS, PRAGMAS, VERSION
+from streamer.journal.schema import APPEND, MIGRATIONS, PRAGMAS, VERSION
 
 OLDEST_SQLITE = (3, 38)
 """The first with `->>`."""
@@ -126,6 +126,7 @@ def connect(folder: Path) -> sqlite3.Connection:
             for pragma in filter(None, PRAGMAS.strip().split("\n")):
                 db.execute(pragma)
             _migrate(db, path)
+            db.executescript(APPEND)
         except BaseException:
             db.close()
             raise

@@ -61,3 +61,19 @@ PRAGMA cache_size = -2048;
 PRAGMA temp_store = MEMORY;
 """
 """16 MiB of log before a checkpoint, at most 64 MiB kept; 2 MiB of page cache."""
+
+PROGRESS_MOVES = "ON CONFLICT DO UPDATE SET watermark = excluded.watermark, rechecked = excluded.rechecked"
+KNOWN = "known"
+APPEND = f"""
+CREATE TEMP VIEW appends AS
+  SELECT NULL source, NULL listing, NULL watermark, NULL rechecked, NULL begin, NULL last_seq, NULL count, NULL keys, NULL appended_at, NULL size, NULL body;
+CREATE TEMP TRIGGER append INSTEAD OF INSERT ON appends BEGIN
+  INSERT OR IGNORE INTO ids SELECT NEW.source, e.value ->> 0, e.value ->> 1, NEW.listing, NEW.last_seq - NEW.count + e.key + 1 FROM json_each(NEW.keys) e;
+  SELECT RAISE(ABORT, '{KNOWN}') WHERE changes() <> NEW.count;
+  UPDATE head SET seq = NEW.last_seq;
+  INSERT INTO blocks VALUES (NEW.last_seq, NEW.count, NEW.source, NEW.listing, NEW.appended_at, NEW.size, NEW.body);
+  INSERT INTO progress VALUES (NEW.source, NEW.listing, NEW.watermark, NEW.rechecked, NEW.begin) {PROGRESS_MOVES};
+END;
+"""
+"""One append is one statement, for each hands over the interpreter's lock: so it is written as a trigger, of the connection alone. It fails with
+KNOWN, and leaves nothing, where an id of the block is known or comes twice."""

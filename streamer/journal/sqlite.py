@@ -17,6 +17,7 @@ import orjson
 from streamer.errors import ConfigError, RetryableError
 from streamer.journal.blocks import Block, Blocks, Packer, unpack
 from streamer.journal.opening import FILE, connect, lock, map_errors, transaction
+from streamer.journal.schema import KNOWN, PROGRESS_MOVES
 from streamer.model import Bookmark, Entry, Event, Listing, Progress, Record, Seq, SinkName, SourceName
 from streamer.ports import Backlog, DeadLetter, JournalSize, Repair, Replay, SinkPosition
 
@@ -26,6 +27,10 @@ PRUNED_BLOCKS_PER_CALL = 64
 FORGOTTEN_IDS_PER_CALL = 20_000
 REQUEUED_PER_CALL = 100
 MAX_KEY_CHARS = 128
+FAR_FROM_FULL_BYTES = 256 << 20
+"""With more room than that, and four times the largest log fits in, nothing is measured."""
+WRITTEN_TIMES = 4
+"""What a block needs, at most: its place in the log and in the file, and its ids."""
 
 
 def memory_key(event_id: str) -> str:
@@ -33,6 +38,10 @@ def memory_key(event_id: str) -> str:
     if len(event_id) <= MAX_KEY_CHARS and event_id.isascii() and event_id.isprintable():
         return event_id
     return "sha256-" + hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _key(entry: Entry) -> tuple[int, str]:
+    return entry.effective_at, memory_key(entry.id)
 
 
 class SqliteJournal:
@@ -57,12 +66,16 @@ class SqliteJournal:
         """One append at a time waits for the thread: what a sink asks for comes behind that one at most, however many listings catch up."""
         self._pack = Packer().pack
         self._numbers: dict[str, int] = {}
-        """Of sources, as far as they are committed."""
+        """Of sources."""
+        self._used = max_bytes
+        """At most so many bytes were used, by what was appended since it was measured; not measured yet: all."""
         self._blocks = Blocks()
         self._grown = asyncio.Condition()
         with map_errors(self.path):
             self._page_bytes = self._one("PRAGMA page_size")
             self.head = Seq(self._one("SELECT seq FROM head"))
+            self._last_seq: int = self.head
+            """The same as the journal's thread knows it."""
             self.id = str(self._one("SELECT value FROM meta WHERE key = 'journal_id'"))
 
     def _one(self, sql: str, *values: object) -> Any:
@@ -136,10 +149,30 @@ class SqliteJournal:
         self, source: str, listing: str, entries: Sequence[Entry], progress: Progress
     ) -> list[tuple[int, Block]]:
         packed = self._pack(e.line for e in entries)
-        needed = sum(len(block.body) for block in packed)
+        if packed:
+            self._refuse_if_full(sum(len(block.body) for block in packed))
+        number = self._source_number(source)
+        about = (number, listing, progress.watermark, json.dumps(progress.rechecked), progress.begin)
+        try:
+            return self._insert(about, entries, packed)
+        except sqlite3.IntegrityError as error:
+            if str(error) != KNOWN:
+                raise
+        keys = [_key(entry) for entry in entries]
+        known = self._known(source, keys)
+        fresh: dict[tuple[int, str], Entry] = {}
+        for key, entry in zip(keys, entries, strict=True):
+            if key not in known:
+                fresh.setdefault(key, entry)
+        return self._insert(about, list(fresh.values()), self._pack(e.line for e in fresh.values()))
+
+    def _refuse_if_full(self, needed: int) -> None:
+        self._used += WRITTEN_TIMES * needed
+        if self.max_bytes - self._used > FAR_FROM_FULL_BYTES:
+            return
+        self._used = self._used_bytes()
         if (
-            entries
-            and self._used_bytes() + needed > self.max_bytes
+            self._used + needed > self.max_bytes
             and self._used_bytes(settled=True) + needed > self.max_bytes
             # An empty journal takes whatever comes: no sink could make more room, and waiting would never end.
             and self._one("SELECT count(*) FROM blocks")
@@ -148,64 +181,33 @@ class SqliteJournal:
                 f"journal full: {self.path} holds {self._used_bytes() >> 20} MiB of {self.max_bytes >> 20} MiB; "
                 "mend the sink that is behind or raise journal.max_size"
             )
-        with transaction(self._db):
-            number = self._source_number(source)
-            self._db.execute(
-                "INSERT INTO progress VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET watermark = excluded.watermark, rechecked = excluded.rechecked",
-                (number, listing, progress.watermark, json.dumps(progress.rechecked), progress.begin),
-            )
-            return self._insert(number, source, listing, entries, packed) if entries else []
 
     def _source_number(self, name: str) -> int:
-        """To be asked first in a transaction."""
         if name not in self._numbers:
-            number = self._one("SELECT number FROM sources WHERE name = ?", name)
-            if number is None:
-                made: int = self._one("INSERT INTO sources (name) VALUES (?) RETURNING number", name)
-                return made
-            self._numbers[name] = number
+            self._db.execute("INSERT INTO sources (name) SELECT ?1 WHERE ?1 NOT IN (SELECT name FROM sources)", (name,))
+            self._numbers[name] = self._one("SELECT number FROM sources WHERE name = ?", name)
         return self._numbers[name]
 
     def _insert(
-        self, number: int, source: str, listing: str, entries: Sequence[Entry], packed: list[Block]
+        self, about: tuple[int, str, int, str, int], entries: Sequence[Entry], packed: list[Block]
     ) -> list[tuple[int, Block]]:
-        """Ids first: they decide which entries are new. As a rule all are, and one statement does it. `packed`: the entries.
-
-        Every statement hands the interpreter's lock to the loop, and waits until it gives it back: so there are as few as can be.
-        """
-        keys = [(e.effective_at, memory_key(e.id)) for e in entries]
-        head: int = self._one("UPDATE head SET seq = seq + ? RETURNING seq", len(keys)) - len(keys)
-        if self._remember(number, listing, head, keys) != len(keys):
-            self._unremember(number, head, keys)
-            known = self._known(source, keys)
-            fresh: dict[tuple[int, str], Entry] = {}
-            for key, entry in zip(keys, entries, strict=True):
-                if key not in known:
-                    fresh.setdefault(key, entry)
-            keys, packed = list(fresh), self._pack(e.line for e in fresh.values())
-            self._remember(number, listing, head, keys)
-            self._db.execute("UPDATE head SET seq = ?", (head + len(keys),))
+        """All of it and the progress, or nothing; IntegrityError with KNOWN where an id is not new. `about`: a row of `progress`; `packed`: the entries."""
+        if not packed:
+            self._db.execute(f"INSERT INTO progress VALUES (?, ?, ?, ?, ?) {PROGRESS_MOVES}", about)
+            return []
+        seq, at, now = self._last_seq, 0, self._clock()
         blocks: list[tuple[int, Block]] = []
-        now = self._clock()
-        for block in packed:
-            head += len(block.lines)
-            blocks.append((head, block))
-            row = (head, len(block.lines), number, listing, now, block.size, block.body)
-            self._db.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        # A statement alone commits itself.
+        with transaction(self._db) if len(packed) > 1 else nullcontext():
+            for block in packed:
+                count = len(block.lines)
+                keys = orjson.dumps([_key(entry) for entry in entries[at : at + count]]).decode()
+                seq, at = seq + count, at + count
+                row = (*about, seq, count, keys, now, block.size, block.body)
+                self._db.execute("INSERT INTO appends VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                blocks.append((seq, block))
+        self._last_seq = seq
         return blocks
-
-    def _remember(self, number: int, listing: str, head: int, keys: list[tuple[int, str]]) -> int:
-        return self._db.execute(
-            "INSERT OR IGNORE INTO ids SELECT ?, e.value ->> 0, e.value ->> 1, ?, ? + e.key + 1 FROM json_each(?) e",
-            (number, listing, head, orjson.dumps(keys).decode()),
-        ).rowcount
-
-    def _unremember(self, number: int, head: int, keys: list[tuple[int, str]]) -> None:
-        """What `_remember` has just added."""
-        self._db.execute(
-            "DELETE FROM ids WHERE (source, effective_at, id) IN (SELECT ?, e.value ->> 0, e.value ->> 1 FROM json_each(?) e) AND seq > ?",
-            (number, orjson.dumps(keys).decode(), head),
-        )
 
     async def hours(self, source: SourceName, listing: Listing, since: int, /) -> list[tuple[int, int, int]]:
         return await self._run(self._hours, source, listing, since)

@@ -28,8 +28,13 @@ class Point(NamedTuple):
     """The end of the source file's name; for `action`, nothing."""
     name: str
     """A function's qualified name; for `action`, an audit event (`os.rename`)."""
-    when: Literal["call", "return", "action"]
+    when: Literal["call", "return", "inside", "action"]
+    """`inside`: in the middle of the function's first SQLite statement of some length."""
     nth: int = 1
+
+
+STEPS_INSIDE = 1000
+"""Of SQLite's machine: an append of 200 events takes many thousands."""
 
 
 def _die() -> None:
@@ -49,10 +54,19 @@ def _arm(point: Point) -> None:
         sys.addaudithook(lambda event, _: count() if event == point.name else None)
         return
 
+    moment = "call" if point.when == "inside" else point.when
+
     def profile(frame: FrameType, event: str, _: object) -> None:
+        nonlocal left
         code = frame.f_code
-        if event == point.when and code.co_qualname == point.name and code.co_filename.endswith(point.file):
+        if event != moment or code.co_qualname != point.name or not code.co_filename.endswith(point.file):
+            return
+        if point.when != "inside":
             count()
+        elif left <= 1:
+            frame.f_locals["self"]._db.set_progress_handler(_die, STEPS_INSIDE)
+        else:
+            left -= 1
 
     def begin(event: str, _: object) -> None:
         # Not before the journal opens: reading the configuration would take three times as long.

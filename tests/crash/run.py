@@ -38,7 +38,7 @@ POINTS = (
     Point("sinks/file.py", "FileSink._write", "call", 3),
     Point("journal/sqlite.py", "SqliteJournal._ack", "call", 2),
     Point("journal/sqlite.py", "SqliteJournal._ack", "return", 2),
-    Point("journal/sqlite.py", "SqliteJournal._remember", "return", 2),
+    Point("journal/sqlite.py", "SqliteJournal._insert", "inside", 2),
     Point("journal/sqlite.py", "SqliteJournal._insert", "return", 2),
     Point("journal/sqlite.py", "SqliteJournal._append", "call", 3),
     Point("journal/sqlite.py", "SqliteJournal._append", "return", 3),
