@@ -124,7 +124,7 @@ class World:
         for _ in range(20):  # a daemon may write meanwhile
             used = os.statvfs(self.disk)
             taken = (used.f_blocks - used.f_bfree) * used.f_frsize
-            if self._resize(str(taken + left)):
+            if self._resize(str(max(taken + left, used.f_frsize))):  # 0 would be no limit, for ever
                 return
         raise AssertionError("the disk could not be filled")
 
