@@ -1,8 +1,9 @@
 """A long range of time, walked by slices: several walks at once, and what they find stored in time order, each window once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -17,7 +18,10 @@ BEGUN_EVENTS = 450
 WAITING_WINDOWS = 6
 """So many walked windows may wait for the one that is next in time while all walkers are busy."""
 BUSY_WINDOWS = 4
-"""When more than so many in a row were walked before it was their turn to be prepared, the processor is what takes time, and a third of the memory will do."""
+"""When more than so many in a row were walked before it was their turn to be prepared, the processor is what takes time, and a third of the memory will do;
+unless walks take so long that they only came at once, because one before them was late."""
+LONG_WALK = 1.5
+"""A walk takes long if it takes so many times what preparing a window for every walker does. Where the processor takes the time, both take the same."""
 
 P = TypeVar("P")
 """What a walk's events become before they are stored."""
@@ -70,6 +74,20 @@ class Claim:
     """For the allowance: in memory, or soon."""
 
 
+@dataclass
+class Pace:
+    """How long one thing of many takes, lately."""
+
+    mean_s: float = 0.0
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        took = time.monotonic() - began
+        self.mean_s += (took - self.mean_s) / 8 if self.mean_s else took
+
+
 class RangeWalk(Generic[P]):
     """Several walks at once over one long range; what they find is prepared and stored in time order, each window once.
 
@@ -105,6 +123,7 @@ class RangeWalk(Generic[P]):
         """Walkers for whom there is one, and a turn, but no room in memory."""
         self._ready_in_a_row = 0
         """Windows."""
+        self._walking, self._preparing = Pace(), Pace()
         self._prepared: asyncio.Queue[tuple[Window, P, int] | None] = asyncio.Queue(1)
         """The last: how many events the window had, for the allowance."""
         self._stored = whole.start
@@ -126,7 +145,8 @@ class RangeWalk(Generic[P]):
 
     async def _walker(self) -> None:
         while (claim := await self._take()) is not None:
-            events = await self._walk(claim)
+            with self._walking.measured():
+                events = await self._walk(claim)
             self._under_way.remove(claim.window.start)
             self._allowance.events -= claim.events
             if isinstance(events, WindowTooLarge):
@@ -151,7 +171,12 @@ class RangeWalk(Generic[P]):
         if self._next not in self._walked and self._next not in self._under_way:
             return True  # What is next in time is always given out: without it nothing could be stored.
         limit = self._allowance.limit
-        return self._allowance.events + BEGUN_EVENTS <= (limit // 3 if self._ready_in_a_row > BUSY_WINDOWS else limit)
+        return self._allowance.events + BEGUN_EVENTS <= (limit // 3 if self._busy else limit)
+
+    @property
+    def _busy(self) -> bool:
+        all_prepared_s = self._allowance.concurrency * self._preparing.mean_s
+        return self._ready_in_a_row > BUSY_WINDOWS and self._walking.mean_s < LONG_WALK * all_prepared_s
 
     async def _take(self) -> Claim | None:
         """The next window. None at the end: nothing to give out, and nothing under way that could come back in parts."""
@@ -201,7 +226,8 @@ class RangeWalk(Generic[P]):
     async def _preparer(self) -> None:
         while self._next < self._end and (walked := await self._next_walked()) is not None:
             window, events = walked
-            prepared = await self._prepare(events)
+            with self._preparing.measured():
+                prepared = await self._prepare(events)
             assert window.end is not None
             for start in [start for start in self._walked if start < window.end]:
                 del self._walked[start]
@@ -217,7 +243,7 @@ class RangeWalk(Generic[P]):
     async def _next_walked(self) -> tuple[Window, list[Event]] | None:
         self._ready_in_a_row += 1
         while self._next not in self._walked and not self._stop.is_set():
-            was_busy, self._ready_in_a_row = self._ready_in_a_row > BUSY_WINDOWS, 0
+            was_busy, self._ready_in_a_row = self._busy, 0
             if was_busy:
                 self._allowance.changed()  # there is room again
             await self._allowance.change()

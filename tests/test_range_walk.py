@@ -354,6 +354,29 @@ async def test_less_is_fetched_ahead_while_the_processor_is_what_takes_time() ->
     assert max(held[40:]) <= allowance.limit // 3 + 8 * slices.SLICE_EVENTS // 2
 
 
+async def test_what_came_at_once_behind_a_late_window_does_not_stop_the_walkers() -> None:
+    """Goal: a network that is slow is used all the time; method: walks of 50 ms and a first one of 150, windows that take no time to prepare and 5 ms to store;
+    how many walk at once while all that waited is stored."""
+    walking, at_once = 0, list[int]()
+
+    async def walk(claim: Claim) -> list[Event]:
+        nonlocal walking
+        walking += 1
+        await asyncio.sleep(0.15 if claim.window.start == 0 else 0.05)
+        walking -= 1
+        return [event(claim.window.start, n) for n in range(slices.SLICE_EVENTS)]
+
+    async def store(_: Window, __: Prepared | None) -> None:
+        at_once.append(walking)
+        if len(at_once) == 14:
+            stop.set()
+        await asyncio.sleep(0.005)
+
+    stop, allowance = Stop(), Allowance(8)
+    await RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=stop).run()
+    assert min(at_once[5:12]) >= 5, at_once
+
+
 async def test_a_listing_goes_on_while_another_uses_up_the_allowance() -> None:
     """The window that is next is always given out; method: an allowance that is used up, a whole range to walk."""
     allowance = Allowance(2)
