@@ -478,6 +478,25 @@ def test_unknown_fields_are_named(more: dict[str, Any], fields: tuple[str, ...])
     assert found.envelope.known == (not fields)
 
 
+def test_a_list_keeps_all_that_fits() -> None:
+    """Goal: one odd item costs no other; method: certificates of which one is fine, one has a number for a name, one a field that nobody knows, and one is
+    no object; then a list that is none."""
+    name = "certificates.activated"
+    items = [{"id": "cert_1", "name": "root"}, {"id": "cert_2", "name": 2}, {"id": "cert_3", "Color-9_x": 1}, "cert_4"]
+    plain = {"id": "audit_log-1", "type": name, "effective_at": 1_722_461_446}
+    found = decoded({**plain, name: {"certificates": items}})
+    assert found.envelope.targets == [
+        Target("certificate", "cert_1", "root"),
+        Target("certificate", "cert_2", "2"),
+        Target("certificate", "cert_3"),
+    ]
+    fields = ("details.certificates[].name", "details.certificates[].Color-9_x", "details.certificates[]")
+    assert found.fields == fields
+    none = decoded({**plain, name: {"certificates": {"id": "cert_1"}}})
+    assert none.envelope.targets == []
+    assert none.fields == ("details.certificates",)
+
+
 def test_numbers_for_text_and_text_for_numbers() -> None:
     """Goal: a value of the wrong kind is understood where it can be, and marked. Method: both ways round."""
     said = record(
