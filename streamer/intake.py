@@ -137,7 +137,8 @@ class Intake:
         stored = await self.journal.progress(self.source.name, self.listing)
         self._first_time = stored is None
         if stored is not None:
-            return stored
+            # What is not rechecked any more holds no ids in memory.
+            return structs.replace(stored, rechecked=stored.rechecked[: len(self.options.recheck)])
         start = self.options.start
         begin = int(resolve_moment(start, self._now()))
         oldest = await self.source.oldest(self.listing) if start == "beginning" else begin

@@ -98,6 +98,16 @@ async def test_beginning_means_the_oldest_visible_event(world: World) -> None:
     assert len(world.source.walks) < 160
 
 
+async def test_what_is_not_rechecked_any_more_leaves_no_mark(world: World) -> None:
+    """Goal: ids are not held for a recheck that was taken out of the configuration; method: three marks, and a configuration with one recheck."""
+    marks = (int(NOW) - 5, int(NOW) - 86_400, int(NOW) - 86_400)
+    await world.journal.append(world.source.name, "organization", [], Progress(int(NOW) - 10, marks, int(NOW) - 86_400))
+    await world.intake(recheck=[{"every": "1h", "window": "6h"}]).run()
+    progress = await world.journal.progress(world.source.name, "organization")
+    assert progress is not None
+    assert progress.rechecked == marks[:1]
+
+
 class Impatient(Stop):
     """Notes what it is asked to wait for, and ends after the third time."""
 

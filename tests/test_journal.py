@@ -231,6 +231,22 @@ async def test_ids_are_forgotten_by_the_watermark_of_their_listing(journal: Sqli
     assert await journal.append(ACME, "organization", items, Progress(int(clock.now))) == 10
 
 
+async def test_ids_are_not_forgotten_before_a_recheck_that_is_overdue(journal: SqliteJournal, clock: Clock) -> None:
+    """Goal: a recheck that could not end for long appends nothing twice; method: records that are taken and gone, a watermark of now, and one of two rechecks
+    that ended when they were young; then both of now."""
+    then, now = int(clock.now) - 10_000, int(clock.now)
+    items = entries(10, at=then)
+    await journal.append(ACME, "organization", items, Progress(now, (now, then + 100)))
+    await journal.position(SINK, "earliest")
+    await journal.ack(SINK, Seq(10), None, [])
+    clock.now += 100
+    assert await journal.prune([SINK], 50, 3600) == 10
+    assert await journal.append(ACME, "organization", items, Progress(now, (now, then + 100))) == 0
+    await journal.append(ACME, "organization", [], Progress(now, (now, now)))
+    await journal.prune([SINK], 50, 3600)
+    assert await journal.append(ACME, "organization", items, Progress(now, (now, now))) == 10
+
+
 async def test_a_catch_up_walks_its_overlap_again_and_knows_it(journal: SqliteJournal, clock: Clock) -> None:
     """What is pruned is not forgotten while its listing may walk it again; method: a catch-up at last month whose records are taken and gone, its
     overlap once more, and the same after the watermark has moved on by more than what is remembered."""

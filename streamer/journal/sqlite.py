@@ -458,14 +458,14 @@ class SqliteJournal:
         return sum(count for _, count in old)
 
     def _forget(self, before: float, remember_seconds: float) -> None:
-        """Per listing, measured from its watermark where that is behind: a catch-up walks its overlap again, too. Never of a record that is
-        still here: it would be found by no replay."""
+        """Per listing, measured from its watermark and its rechecks where these are behind: a catch-up walks its overlap again, too, and a recheck
+        reaches back from where it ended last time. Never of a record that is still here: it would be found by no replay."""
         gone_upto = self._oldest() - 1
         if not gone_upto:
             return
-        rows = self._db.execute("SELECT source, listing, watermark FROM progress").fetchall()
-        for source, listing, watermark in rows:
-            end = int(min(before, watermark - remember_seconds))
+        rows = self._db.execute("SELECT source, listing, watermark, rechecked FROM progress").fetchall()
+        for source, listing, watermark, rechecked in rows:
+            end = int(min(before, min([watermark, *json.loads(rechecked)]) - remember_seconds))
             gone = self._db.execute(
                 "DELETE FROM ids WHERE (source, effective_at, id) IN (SELECT source, effective_at, id FROM ids"
                 " WHERE source = ? AND effective_at < ? AND listing = ? AND seq <= ? LIMIT ?)",
