@@ -5,6 +5,7 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -354,15 +355,27 @@ async def test_less_is_fetched_ahead_while_the_processor_is_what_takes_time() ->
     assert max(held[40:]) <= allowance.limit // 3 + 8 * slices.SLICE_EVENTS // 2
 
 
-async def test_what_came_at_once_behind_a_late_window_does_not_stop_the_walkers() -> None:
-    """Goal: a network that is slow is used all the time; method: walks of 50 ms and a first one of 150, windows that take no time to prepare and 5 ms to store;
-    how many walk at once while all that waited is stored."""
-    walking, at_once = 0, list[int]()
+async def test_what_came_at_once_behind_a_late_window_does_not_stop_the_walkers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Goal: a network that is slow is used all the time; method: a clock that counts turns of the loop, walks of 50 and a first one of 150, windows that take
+    no time to prepare and 5 turns to store; how many walk at once while all that waited is stored."""
+    now, walking, at_once = 0, 0, list[int]()
+
+    async def tick() -> None:
+        nonlocal now
+        while True:
+            await asyncio.sleep(0)
+            now += 1
+
+    async def turns(count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
 
     async def walk(claim: Claim) -> list[Event]:
         nonlocal walking
         walking += 1
-        await asyncio.sleep(0.15 if claim.window.start == 0 else 0.05)
+        await turns(50 if claim.window.start else 150)
         walking -= 1
         return [event(claim.window.start, n) for n in range(slices.SLICE_EVENTS)]
 
@@ -370,10 +383,13 @@ async def test_what_came_at_once_behind_a_late_window_does_not_stop_the_walkers(
         at_once.append(walking)
         if len(at_once) == 14:
             stop.set()
-        await asyncio.sleep(0.005)
+        await turns(5)
 
+    monkeypatch.setattr("streamer.range_walk.time", SimpleNamespace(monotonic=lambda: float(now)))
+    ticking = asyncio.create_task(tick())
     stop, allowance = Stop(), Allowance(8)
     await RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=stop).run()
+    ticking.cancel()
     assert min(at_once[5:12]) >= 5, at_once
 
 
