@@ -27,6 +27,9 @@ ENOUGH_TO_EXPECT = 100
 GROWTH = 4
 MOST_PARTS = 8
 FIRST_SLICE_S = 16 * 3600
+LEAST_FIRST_SLICE_S = 3600
+FIRST_SLICES = 16
+"""Into so many the range is cut as long as nothing was walked: what is given out blindly should not be most of it. Within the two limits above."""
 LONGEST_SLICE_S = 366 * 86_400
 LEAST_SLICE_EVENTS = SLICE_EVENTS // 3
 """At the end of a range, where walkers should finish at once."""
@@ -202,7 +205,7 @@ class Slicer:
     def _slice_end(self, start: int, walkers: int) -> int:
         lately = self._density.lately
         if lately is None:
-            return start + FIRST_SLICE_S
+            return start + min(max((self.end - start) // FIRST_SLICES, LEAST_FIRST_SLICE_S), FIRST_SLICE_S)
         rate = self._density.rate(lately)
         left = expected(rate, start, self.end, enough=walkers * SLICE_EVENTS)
         upto = reach(rate, start, self.end, max(min(SLICE_EVENTS, left / walkers), LEAST_SLICE_EVENTS))

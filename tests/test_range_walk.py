@@ -206,10 +206,10 @@ async def test_small_windows_that_wait_are_stored_together(events: int, together
         assert prepared.times == sorted(prepared.times)
         stored.append((window, len(prepared.entries)))
 
-    whole = Window(0, 4 * slices.FIRST_SLICE_S)
+    whole = Window(0, 4 * slices.LEAST_FIRST_SLICE_S)
     walking = RangeWalk(whole, Allowance(4), walk=walk, prepare=prepare, store=store, stop=Stop())
     assert await walking.run() is True
-    assert stored[0] == (Window(0, together * slices.FIRST_SLICE_S), together * events)
+    assert stored[0] == (Window(0, together * slices.LEAST_FIRST_SLICE_S), together * events)
     assert [w.start for w, _ in stored] == [0, *(w.end for w, _ in stored[:-1])]
     assert sum(count for _, count in stored) == 4 * events
 
@@ -251,7 +251,7 @@ async def test_it_is_told_as_soon_as_a_walker_has_nothing_to_do() -> None:
         assert not told.is_set(), "once"
         told.set()
 
-    whole = Window(0, 3 * slices.FIRST_SLICE_S)
+    whole = Window(0, 3 * slices.LEAST_FIRST_SLICE_S)
     walking = RangeWalk(whole, Allowance(4), walk=walk, prepare=prepare, store=store, stop=Stop(), walked=tell)
     assert await walking.run() is True
     assert walked[-1] == 0

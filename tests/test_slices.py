@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamer.model import Window
 from streamer.slices import (
+    HOUR,
     LONGEST_SLICE_S,
     MAX_SLICE_EVENTS,
     SLICE_EVENTS,
@@ -96,6 +97,21 @@ def test_too_much_is_guessed_from_the_newest() -> None:
     assert is_too_large(window, newest, 99, guess=False)
     assert is_too_large(Window(1000, None), newest, 1000)
     assert not is_too_large(Window(1999, 2000), [1999] * 100_000, 10)
+
+
+@pytest.mark.parametrize(
+    ("range_s", "width_s"),
+    [
+        (1800, 1800),
+        (16 * HOUR, HOUR),
+        (64 * HOUR, 4 * HOUR),
+        (256 * HOUR, 16 * HOUR),
+        (10_000 * HOUR, 16 * HOUR),
+    ],
+)
+def test_the_first_slice_is_a_small_part_of_the_range(range_s: int, width_s: int) -> None:
+    """Goal: walkers that begin at once and know nothing do not give out most of a short range; method: its first slice, no walk done."""
+    assert Slicer(10**9, 10**9 + range_s).take() == Window(10**9, 10**9 + width_s)
 
 
 def test_silence_widens_slices_up_to_a_limit() -> None:
