@@ -26,12 +26,12 @@ class Load:
     """Both listings; else the organization's alone."""
     concurrency: int = CONCURRENCY
     """Of ours."""
-    once: bool = False
-    """One run for everybody: a long one."""
+    long: bool = False
+    """A row that names its events."""
 
     def __str__(self) -> str:
         tenant = ", both listings" if self.tenant else ""
-        long = f", {self.events:,} events" if self.once else ""
+        long = f", {self.events:,} events" if self.long else ""
         more = f", `concurrency: {self.concurrency}`" if self.concurrency != CONCURRENCY else ""
         return f"{self.latency_ms} ms{long}{tenant}{more}"
 
@@ -44,7 +44,7 @@ LOADS = (
     Load(0, 40_000),
     Load(20, 20_000),
     Load(50, 30_000),
-    Load(50, 120_000, once=True),
+    Load(50, 120_000, long=True),
     Load(50, 30_000, concurrency=16),
     Load(50, 30_000, tenant=True),
     Load(100, 20_000),
@@ -113,7 +113,7 @@ def measure(
         runs: dict[str, list[Usage]] = {peer.name: [] for peer in peers}
         for turn in range(max(map(rounds, peers))):
             for peer in peers:
-                if turn < (1 if load.once else rounds(peer)):
+                if turn < rounds(peer):
                     usage, events = catch_up(peer, child, load)
                     runs[peer.name].append(usage)
         yield load, {name: _median(runs[name], *starts[name], events) for name in runs}
