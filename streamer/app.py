@@ -29,7 +29,7 @@ from streamer.config import (
 )
 from streamer.delivery import Delivery
 from streamer.enrichment import open_enrichment
-from streamer.errors import ConfigError, RetryableError
+from streamer.errors import ConfigError, RetryableError, verdicts
 from streamer.formats import make_format
 from streamer.intake import Intake
 from streamer.journal.opening import FolderInUse, lock
@@ -317,9 +317,12 @@ class Daemon:
         async def run() -> None:
             try:
                 await intake.run()
-            except ConfigError as error:
-                # Only with `once`: the other listings go on.
-                self.outcome.refused += error.problems
+            except (ConfigError, ExceptionGroup) as error:
+                # Only with `once`: the other listings go on. Where walkers were refused, all were alike.
+                refused = next(iter(verdicts(error)), None)
+                if not isinstance(refused, ConfigError):
+                    raise
+                self.outcome.refused += refused.problems
             finally:
                 self._intakes_running -= 1
 

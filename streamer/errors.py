@@ -45,6 +45,16 @@ class PermanentError(StreamerError):
         self.rejected = rejected
 
 
+def verdicts(error: BaseException) -> list[StreamerError]:
+    """The verdicts that an error consists of, also in a group of what ran at once; none if anything else is in it."""
+    if isinstance(error, StreamerError):
+        return [error]
+    if not isinstance(error, BaseExceptionGroup):
+        return []
+    inside = [verdicts(each) for each in error.exceptions]
+    return [verdict for found in inside for verdict in found] if all(inside) else []
+
+
 class Repositioned(Exception):  # a turn of the road, not an error
     """A sink stands somewhere new (a file it has just created or found): store `bookmark`, then write the same batch
     again. So a bookmark is durable before the first byte that it speaks of."""

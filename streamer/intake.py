@@ -85,7 +85,8 @@ class Intake:
             self.telemetry.listing_expects(self._row, self._canary.type, self.telemetry.clock() + self._canary.every)
 
     async def run(self) -> None:
-        """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`."""
+        """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`; where walkers
+        ran, in a group."""
         # The clock first: a watermark taken from a clock that is ahead would leave events out.
         await self._persist(lambda: self.source.look(self.listing))
         if self.ready is not None:

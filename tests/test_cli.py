@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -367,6 +368,23 @@ def test_once_delivers_what_it_can_and_says_what_it_could_not(place: Place, simu
     assert result.returncode == 78
     assert result.stderr.splitlines()[-1].startswith("streamer: sources.acme (listing tenant): 403: ")
     assert set(place.ids()) == {row["id"] for row in simulator.truth("organization")}
+
+
+def test_once_says_once_that_a_listing_was_refused_on_its_way(place: Place, simulator: Child, no_faults: None) -> None:
+    """Goal: several walkers are refused together, and an operator reads it once, and gets the other listing; method: 403 for the tenant listing when
+    the first of its slices is walked."""
+    simulator.set_faults(latency={"value": 0.5})
+    config, before = place.write(), simulator.stats()["pages"]
+    looks_and_slices = 4
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(streamer, "run", "--once", "-c", config)
+        until(lambda: simulator.stats()["pages"] >= before + looks_and_slices)
+        simulator.set_faults(forbidden={"on": "tenant"})
+        result = running.result()
+    assert result.returncode == 78
+    assert result.stderr.count("streamer: sources.acme (listing tenant): 403: ") == 1
+    assert "Traceback" not in result.stderr
+    assert {row["id"] for row in simulator.truth("organization")} <= set(place.ids())
 
 
 def test_once_is_1_when_a_sink_is_left_behind(place: Place, simulator: Child) -> None:

@@ -23,7 +23,7 @@ from streamer.cli import (
     status,
     top,
 )
-from streamer.errors import ConfigError, StreamerError
+from streamer.errors import ConfigError, verdicts
 
 NO, USAGE, BUG, CONFIG = 1, 2, 70, 78
 """0 done, 1 the answer is no, 2 usage, 70 a bug, 78 configuration (sysexits.h)."""
@@ -80,22 +80,12 @@ def main() -> NoReturn:
 
 
 def _end(error: Exception) -> NoReturn:
-    verdicts = _verdicts(error)
-    if not verdicts:
+    found = verdicts(error)
+    if not found:
         traceback.print_exception(error)
         sys.stderr.write("streamer: this is a bug; please report it with the lines above\n")
         sys.exit(BUG)
-    for verdict in verdicts:
+    for verdict in found:
         for line in str(verdict).splitlines():
             sys.stderr.write(f"streamer: {line}\n")
-    sys.exit(CONFIG if any(isinstance(v, ConfigError) for v in verdicts) else NO)
-
-
-def _verdicts(error: BaseException) -> list[StreamerError]:
-    """The verdicts that an error consists of; none if anything else is in it."""
-    if isinstance(error, StreamerError):
-        return [error]
-    if not isinstance(error, BaseExceptionGroup):
-        return []
-    inside = [_verdicts(e) for e in error.exceptions]
-    return [v for found in inside for v in found] if all(inside) else []
+    sys.exit(CONFIG if any(isinstance(v, ConfigError) for v in found) else NO)
