@@ -96,6 +96,7 @@ class Intake:
             return
         self._progress = progress
         self._row.watermark = progress.watermark
+        self._tell_when_rechecks_are_due()
         await self._persist(self._learn_rhythm)
         interval = self.options.poll_interval
         # All listings begin at once; from the second poll on each has a moment of its own.
@@ -212,6 +213,12 @@ class Intake:
             self._overlap.missed()
         if await self._persist(lambda: self._store(done)):
             self.telemetry.rechecked(self._row, show_duration(self.options.recheck[index].window), self._found)
+            self._tell_when_rechecks_are_due()
+
+    def _tell_when_rechecks_are_due(self) -> None:
+        rechecks = enumerate(self.options.recheck)
+        due = {show_duration(r.window): windows.rechecked(self._progress, i) + r.every for i, r in rechecks}
+        self.telemetry.rechecks_due(self._row, due)
 
     async def repair(self) -> None:
         """What an operator asked to walk again, and nothing else: for when no daemon does it in its turn."""

@@ -124,7 +124,7 @@ def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
         ): f"{rule['alert']}, {rule['labels']['severity']}"
         for rule in RULES
     }
-    assert len(linked) == len(RULES) == 17
+    assert len(linked) == len(RULES) == 18
     assert entries == linked
 
 

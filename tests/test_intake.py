@@ -1,6 +1,7 @@
 """The intake loop with a real journal and a listing in memory whose time the test moves."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -455,6 +456,32 @@ async def test_a_recheck_says_what_was_missing(world: World) -> None:
         await world.until(lambda: missing() == 2)
     assert world.row.rechecks["2h"].missing == 2
     assert sorted(await world.ids()) == ["e0", "e1"]
+
+
+async def test_when_a_recheck_must_be_done_outlives_a_restart(world: World) -> None:
+    """Goal: rechecks that never end are an alarm, also where the daemon is killed before each does. Method: the metric at the first start, after a recheck,
+    after a restart on which every walk fails, and for a window that is configured no more."""
+
+    def due(window: str) -> float | None:
+        labels = {"source": "acme", "listing": "organization", "window": window}
+        return world.telemetry.registry.get_sample_value("streamer_reconcile_due_seconds", labels)
+
+    both = [{"every": "1h", "window": "2h"}, {"every": "6h", "window": "2d"}]
+    async with world.running(start="1d", recheck=both):
+        await world.until(lambda: world.row.state == "live")
+        assert (due("2h"), due("2d")) == (NOW + 3600, NOW + 6 * 3600)
+        world.now += 3601
+        await world.until(lambda: due("2h") == NOW + 3601 + 3600)
+    world.now += 86_400
+    world.stop, world.telemetry = Stop(), Telemetry(clock=lambda: world.now)
+    world.source.trouble = itertools.repeat(RetryableError("500"))
+    async with world.running(start="1d", recheck=both):
+        await world.until(lambda: world.row.state == "failing")
+        assert (due("2h"), due("2d")) == (NOW + 3601 + 3600, NOW + 6 * 3600)
+    world.stop, world.source.trouble = Stop(), iter(())
+    async with world.running(start="1d", recheck=both[:1]):
+        await world.until(lambda: world.row.state == "live")
+        assert (due("2h"), due("2d")) == (int(world.now) + 3600, None)
 
 
 async def test_silence_is_measured_against_the_usual_rhythm(world: World) -> None:

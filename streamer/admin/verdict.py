@@ -4,6 +4,8 @@ from typing import Any
 
 STALE_INTERVALS = 3
 SLACK_S = 5.0
+RECHECK_SLACK_S = 3600.0
+"""A recheck may take long, and after a standstill it begins late."""
 
 
 def trouble(rows: dict[str, Any]) -> list[str]:
@@ -21,6 +23,9 @@ def trouble(rows: dict[str, Any]) -> list[str]:
         if running and row.get("canary") and rows["now"] > row["canary_due"]:
             late_s = rows["now"] - row["canary_due"]
             found.append(f"{name} should have shown the canary {row['canary']} {late_s:.0f} s ago")
+        for window, due in row.get("recheck_due", {}).items() if running else ():
+            if rows["now"] - due > RECHECK_SLACK_S:
+                found.append(f"{name} should have walked the last {window} again {ago(rows['now'], due)} ago")
     found += [
         f"sink {row['sink']} is {row['state']}: {row['error']}"
         for row in rows["sinks"]

@@ -20,6 +20,7 @@ Metric = Literal[
     "streamer_source_overlap_seconds",
     "streamer_reconcile_missing",
     "streamer_reconcile_last_success_seconds",
+    "streamer_reconcile_due_seconds",
     "streamer_source_held",
     "streamer_source_unverified",
     "streamer_source_clock_skew_seconds",
@@ -105,6 +106,9 @@ class Metrics:
         )
         self.rechecked = gauge(
             "streamer_reconcile_last_success_seconds", "Unix time of the last whole recheck", *at, "window"
+        )
+        self.recheck_due = gauge(
+            "streamer_reconcile_due_seconds", "Unix time by which the next recheck must be done", *at, "window"
         )
         self.watermark = gauge("streamer_source_watermark_seconds", "Everything before this Unix time is walked", *at)
         self.last_success = gauge("streamer_source_last_success_seconds", "Unix time of the last whole walk", *at)

@@ -48,7 +48,9 @@ class ListingStatus:
     """Seconds that every poll reads again before the watermark."""
     overlap_why: str = ""
     rechecks: dict[str, Recheck] = field(default_factory=dict)
-    """By their `window`."""
+    """By their `window`; those that were done since the start."""
+    recheck_due: dict[str, float] = field(default_factory=dict)
+    """Unix seconds by which each must be done, by its `window`."""
     canary: str | None = None
     """The event type that must show up; None: this listing has no canary."""
     canary_due: float = 0.0

@@ -138,6 +138,15 @@ class Telemetry:
         self.metrics.missing.labels(row.source, row.listing, window).set(missing)
         self.metrics.rechecked.labels(row.source, row.listing, window).set(done.at)
 
+    def rechecks_due(self, row: ListingStatus, due: Mapping[str, float]) -> None:
+        """`due`: when each must be done, in Unix seconds, by its window. What is not in it is not configured any more."""
+        for window in row.recheck_due.keys() - due.keys():
+            row.rechecks.pop(window, None)
+            self.metrics.forget(source=row.source, listing=row.listing, window=window)
+        row.recheck_due = dict(due)
+        for window, at in due.items():
+            self.metrics.recheck_due.labels(row.source, row.listing, window).set(at)
+
     def listing_live(self, row: ListingStatus) -> None:
         seen = sorted(self._seen_live.get((row.source, row.listing), ()))
         if seen:
