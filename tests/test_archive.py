@@ -7,6 +7,7 @@ import random
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -460,6 +461,71 @@ def test_somebody_elses_manifest_holds_the_sink(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"{last + 1:09}.json is there and does not follow"):
         desk.write_events(10, 11)
     assert forged.read_bytes() == text
+
+
+@pytest.mark.parametrize("name", ["_manifests/archive.json", "the newest manifest", "the next manifest"])
+def test_a_damaged_chain_holds_the_sink(tmp_path: Path, name: str) -> None:
+    """Goal: nothing is built upon what cannot be read, and a copy that is put back ends it. Method: each file of the chain that is read when an archive
+    is opened, overwritten; for the newest manifest without the bookmark, which knows where the chain ends."""
+    desk = Desk(tmp_path / "a")
+    desk.write_events(10)
+    desk.finish()
+    newest = desk.manifests()[-1]
+    if name == "the newest manifest":
+        name = newest
+        desk.position.unlink()
+    elif name == "the next manifest":
+        number = len(desk.manifests())
+        name = newest.replace(f"{number:09}", f"{number + 1:09}")
+    file = desk.root / name
+    copy = file.read_bytes() if file.exists() else None
+    file.write_bytes(b"{")
+    desk.open()
+    with pytest.raises(ConfigError, match=f"{name} is damaged; restore it from a copy"):
+        desk.write_events(10, 11)
+    assert file.read_bytes() == b"{"
+    if copy is None:
+        file.unlink()
+    else:
+        file.write_bytes(copy)
+    desk.open()
+    desk.write_events(10, 11)
+    desk.finish()
+    assert verify(str(desk.root)).whole
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage", "sentence"),
+    [
+        ("sealed", lambda data: b"{" + data, "is damaged; restore the file from a copy"),
+        ("segment", lambda data: data[:-1], "damaged at byte"),
+        ("segment", lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], "damaged at byte"),
+    ],
+)
+def test_a_damaged_segment_is_not_closed(
+    tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes], sentence: str
+) -> None:
+    """Goal: an object is never made of bytes that are not those that were acknowledged. Method: a closing that trouble stopped, and a file of it that changes
+    before it goes on; then the copy is put back."""
+    desk = Desk(tmp_path / "a", {"roll": {"size": 1}})
+    desk.write_events(5)
+    (desk.root / "source=acme").write_bytes(b"in the way")
+    with pytest.raises(ConfigError, match="source=acme"):
+        desk.write_events(5, 6)
+    (desk.root / "source=acme").unlink()
+    (file,) = (desk.root / OPEN).glob(f"*.{suffix}")
+    copy = file.read_bytes()
+    file.write_bytes(damage(copy))
+    desk.open()
+    with pytest.raises(ConfigError, match=sentence):
+        desk.write_events(5, 6)
+    assert set(ids(desk.lines())) < {records.event_id(n) for n in range(1, 6)}, "parts that are sound may lie there"
+    assert desk.manifests() == []
+    file.write_bytes(copy)
+    desk.open()
+    desk.write_events(5, 6)
+    desk.finish()
+    assert sorted(ids(desk.lines())) == sorted(records.event_id(n) for n in range(1, 11))
 
 
 def test_a_clock_that_was_set_back_breaks_nothing(tmp_path: Path) -> None:

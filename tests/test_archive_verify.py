@@ -63,6 +63,26 @@ def test_an_archive_nobody_touched_is_whole(desk: Desk) -> None:
     assert report.stored_bytes == sum((desk.root / key).stat().st_size for key in desk.objects())
 
 
+@pytest.mark.parametrize(
+    ("name", "damage", "kind"),
+    [
+        ("_manifests/archive.json", None, "missing"),
+        ("_manifests/archive.json", b"{", "altered"),
+        ("_manifests/latest.json", None, "missing"),
+        ("_manifests/latest.json", b"{", "altered"),
+    ],
+)
+def test_what_says_which_archive_it_is_and_where_it_ends_must_be_there(
+    desk: Desk, name: str, damage: bytes | None, kind: str
+) -> None:
+    """Goal: the two files beside the chain are looked at, too. Method: each taken away, and overwritten."""
+    if damage is None:
+        (desk.root / name).unlink()
+    else:
+        (desk.root / name).write_bytes(damage)
+    assert (kind, name) in found(verified(desk))
+
+
 # --- objects ---------------------------------------------------------------------------------------------------------
 
 
