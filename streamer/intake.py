@@ -9,6 +9,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
@@ -80,6 +81,9 @@ class Intake:
         given = self.options.overlap
         self._overlap = windows.Overlap(auto=True) if given == "auto" else windows.Overlap(float(given))
         canary = self.options.canary
+        self._moving = asyncio.Lock()
+        """Of the progress: polls, a catch-up and what is walked again beside them each move it from where it is by then."""
+        self._again: asyncio.Task[None] | None = None
         self._canary = canary if canary is not None and lookup(canary.type).listing == self.listing else None
         if self._canary is not None:
             self.telemetry.listing_expects(self._row, self._canary.type, self.telemetry.clock() + self._canary.every)
@@ -88,44 +92,44 @@ class Intake:
         """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`; where walkers
         ran, in a group."""
         # The clock first: a watermark taken from a clock that is ahead would leave events out.
-        await self._persist(lambda: self.source.look(self.listing))
+        await self._persist("live", lambda: self.source.look(self.listing))
         if self.ready is not None:
             await self.ready()
-        progress = await self._persist(self._first_progress)
+        progress = await self._persist("live", self._first_progress)
         if progress is None:
             return
         self._progress = progress
         self._row.watermark = progress.watermark
         self._tell_when_rechecks_are_due()
-        await self._persist(self._learn_rhythm)
+        await self._persist("live", self._learn_rhythm)
         interval = self.options.poll_interval
         # All listings begin at once; from the second poll on each has a moment of its own.
         pause: float | None = interval * random.random()  # noqa: S311 - spreads load, guards nothing
-        while not self.stop.is_set():
-            began = self._now()
-            await self._turn(began)
-            if self.once or self.stop.is_set():
-                return
-            # A poll that took long is followed by the next at once; one that was quick waits out the interval.
-            await self.stop.sleep(interval - max(self._now() - began, 0) if pause is None else pause)
-            pause = None
+        async with asyncio.TaskGroup() as tasks:
+            while not self.stop.is_set():
+                began = self._now()
+                await self._turn(began, tasks)
+                if self.once or self.stop.is_set():
+                    return
+                # A poll that took long is followed by the next at once; one that was quick waits out the interval.
+                await self.stop.sleep(interval - max(self._now() - began, 0) if pause is None else pause)
+                pause = None
 
     def _now(self) -> float:
         """The time at upstream, as far as a second witness has got there too: our clock, or the newest event. A `Date` header that is
         ahead would else move the watermark past events that are still to come."""
         return min(self.source.now(), max(self.telemetry.clock(), self._row.last_event_at))
 
-    async def _turn(self, now: float) -> None:
+    async def _turn(self, now: float, tasks: asyncio.TaskGroup) -> None:
         options, polled = self.options, False
         if windows.is_behind(self._progress.watermark, now, self._overlap.seconds, options.poll_interval):
-            await self._recheck_what_is_due(now)
+            self._walk_again(now, tasks)
             polled = await self._catch_up(int(now - self._overlap.seconds))
         if self.stop.is_set():
             return
         if not polled:
             await self._live()
-        await self._recheck_what_is_due(now)
-        await self._serve_repairs()
+        self._walk_again(now, tasks)
         self._overlap.settle()
         self.telemetry.listing_overlap(self._row, self._overlap.seconds, self._overlap.why)
         upstream_now = self.source.now()
@@ -168,7 +172,9 @@ class Intake:
 
     async def _poll(self, window: Window) -> Poll:
         began = time.monotonic()
-        found = await self._walk_patiently(Claim(window), windows.MAX_POLL_EVENTS, POLL_TRIES)
+        found = await self._walk_patiently(
+            "live", Claim(window), windows.MAX_POLL_EVENTS, tries=POLL_TRIES, in_turn=False
+        )
         # By the clock as it is corrected now.
         return Poll(int(self._now() - (time.monotonic() - began)), found)
 
@@ -198,9 +204,19 @@ class Intake:
         # One that had to wait long to be stored is followed by another.
         return self._now() - polled.started < self.options.poll_interval
 
-    async def _recheck_what_is_due(self, now: float) -> None:
-        for index, span in windows.due_rechecks(self._progress, self.options.recheck, now, self._overlap.seconds):
+    # --- what is walked again ----------------------------------------------------------------------------------------
+
+    def _walk_again(self, now: float, tasks: asyncio.TaskGroup) -> None:
+        """What is due by now, beside the polls, for no event may wait for it; one such walk at a time."""
+        if self._again is None or self._again.done():
+            due = windows.due_rechecks(self._progress, self.options.recheck, now, self._overlap.seconds)
+            self._again = tasks.create_task(self._recheck_and_repair(due, now), name="again")
+
+    async def _recheck_and_repair(self, due: Sequence[tuple[int, Window | None]], now: float) -> None:
+        for index, span in due:
             await self._recheck(index, span, now)
+        await self._serve_repairs()
+        self.telemetry.recheck_failing(self._row, None)
 
     async def _recheck(self, index: int, span: Window | None, now: float) -> None:
         self._found = 0
@@ -208,10 +224,13 @@ class Intake:
             assert span.end is not None
             if not await self._range("recheck", span.start, span.end):
                 return
-        done = windows.with_rechecked(self._progress, index, len(self.options.recheck), now)
         if self._found:
             self._overlap.missed()
-        if await self._persist(lambda: self._store(done)):
+        count = len(self.options.recheck)
+        done = await self._persist(
+            "recheck", lambda: self._move(lambda p: windows.with_rechecked(p, index, count, now))
+        )
+        if done is not None:
             self.telemetry.rechecked(self._row, show_duration(self.options.recheck[index].window), self._found)
             self._tell_when_rechecks_are_due()
 
@@ -222,22 +241,20 @@ class Intake:
 
     async def repair(self) -> None:
         """What an operator asked to walk again, and nothing else: for when no daemon does it in its turn."""
-        await self._persist(lambda: self.source.look(self.listing))
+        await self._persist("live", lambda: self.source.look(self.listing))
         stored = await self.journal.progress(self.source.name, self.listing)
         if stored is not None:
             self._first_time, self._progress = False, stored
             await self._serve_repairs()
 
     async def _serve_repairs(self) -> None:
-        for repair in await self._persist(lambda: self.journal.repairs(self.source.name, self.listing)) or ():
+        wanted = await self._persist("recheck", lambda: self.journal.repairs(self.source.name, self.listing))
+        for repair in wanted or ():
             if not await self._range("recheck", repair.since, repair.before):
                 return
-            await self._persist(lambda: self.journal.repaired(repair))  # noqa: B023 - awaited before the next turn
+            await self._persist("recheck", lambda: self.journal.repaired(repair))  # noqa: B023 - awaited before the next turn
 
-    async def _store(self, progress: Progress) -> bool:
-        await self.journal.append(self.source.name, self.listing, [], progress)
-        self._progress = progress
-        return True
+    # --- walks -------------------------------------------------------------------------------------------------------
 
     async def _range(self, kind: Kind, start: int, end: int, walked: Callable[[], None] = lambda: None) -> bool:
         """Walk [start, end) by slices, several at once, and append them in time order. False when stopped before the end. `walked`: as
@@ -245,7 +262,7 @@ class Intake:
         walkers = RangeWalk(
             Window(start, end),
             self.allowance,
-            walk=lambda claim: self._walk_patiently(claim, MAX_SLICE_EVENTS),
+            walk=lambda claim: self._walk_patiently(kind, claim, MAX_SLICE_EVENTS),
             prepare=lambda events: self._prepare(kind, events),
             store=lambda window, prepared: self._append(kind, window, prepared),
             stop=self.stop,
@@ -254,9 +271,10 @@ class Intake:
         return await walkers.run()
 
     async def _walk_patiently(
-        self, claim: Claim, limit: int, tries: float = math.inf
+        self, kind: Kind, claim: Claim, limit: int, *, tries: float = math.inf, in_turn: bool = True
     ) -> list[Event] | WindowTooLarge | None:
-        """A walk that is tried until it succeeds; after so many `tries` it counts as too large. None when stopped."""
+        """A walk that is tried until it succeeds; after so many `tries` it counts as too large. None when stopped. Not `in_turn`: however many others
+        walk meanwhile."""
         tried = 0
 
         async def walk() -> list[Event] | WindowTooLarge:
@@ -265,7 +283,7 @@ class Intake:
             if tried > tries:
                 return WindowTooLarge(0)
             try:
-                async with self.allowance.turn():
+                async with self.allowance.turn() if in_turn else nullcontext():
                     return await self.source.walk(self.listing, claim.window, limit, claim.narrow)
             except WindowTooLarge as large:
                 window = claim.window
@@ -273,22 +291,29 @@ class Intake:
                     raise RuntimeError("a window of one second cannot be too large") from large
                 return large
 
-        return await self._persist(walk)
+        return await self._persist(kind, walk)
 
-    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T | None:
-        """Try until it succeeds: back off while the world is wrong, hold while we are. None when stopped."""
+    async def _persist(self, kind: Kind, attempt: Callable[[], Awaitable[T]]) -> T | None:
+        """Try until it succeeds: back off while the world is wrong, hold while we are. None when stopped. What fails beside the polls is told apart
+        from them."""
         backoff = Backoff(longest_s=self.max_wait_s)
         while not self.stop.is_set():
             try:
                 return await attempt()
             except RetryableError as error:
                 wait = backoff.next(error.retry_after)
-                self.telemetry.listing_failing(self._row, str(error), wait)
+                if kind == "recheck":
+                    self.telemetry.recheck_failing(self._row, str(error), wait)
+                else:
+                    self.telemetry.listing_failing(self._row, str(error), wait)
             except ConfigError as error:
                 if self.once:
                     raise
                 wait = self.max_wait_s
-                self.telemetry.listing_held(self._row, str(error))
+                if kind == "recheck":
+                    self.telemetry.recheck_failing(self._row, str(error), wait)
+                else:
+                    self.telemetry.listing_held(self._row, str(error))
             await self.stop.sleep(wait)
         return None
 
@@ -300,7 +325,7 @@ class Intake:
         if kind != "catch up":
             # Most of what an overlap or a recheck reads is known: it is not worth decoding.
             walked = fresh
-            fresh = await self._persist(lambda: self.journal.unknown(self.source.name, walked or []))
+            fresh = await self._persist(kind, lambda: self.journal.unknown(self.source.name, walked or []))
         if fresh is None:
             return None
         self._look_for_canary(fresh)
@@ -317,23 +342,32 @@ class Intake:
     async def _append(self, kind: Kind, window: Window, prepared: Prepared | None) -> None:
         if prepared is None:
             return
-        assert window.end is not None
-        watermark = self._progress.watermark if kind == "recheck" else max(window.end, self._progress.watermark)
-        progress = structs.replace(self._progress, watermark=watermark)
-        appended = await self._persist(lambda: self._append_when_room(prepared.entries, progress))
-        if appended is None:
-            return
-        self._progress = progress
-        self._report(kind, prepared.times, appended)
+        end = window.end
+        assert end is not None
 
-    async def _append_when_room(self, entries: Sequence[Entry], progress: Progress) -> int:
+        def moved(progress: Progress) -> Progress:
+            return progress if kind == "recheck" else structs.replace(progress, watermark=max(end, progress.watermark))
+
+        appended = await self._persist(kind, lambda: self._append_when_room(prepared.entries, moved))
+        if appended is not None:
+            self._report(kind, prepared.times, appended)
+
+    async def _append_when_room(self, entries: Sequence[Entry], moved: Callable[[Progress], Progress]) -> int:
         try:
-            appended = await self.journal.append(self.source.name, self.listing, entries, progress)
+            appended = await self._move(moved, entries)
         except RetryableError as error:
             self.telemetry.journal_full(self._row, True, str(error))
             raise RetryableError(str(error), retry_after=FULL_RETRY_S) from error
         self.telemetry.journal_full(self._row, False)
         return appended
+
+    async def _move(self, moved: Callable[[Progress], Progress], entries: Sequence[Entry] = ()) -> int:
+        """Append, together with where that brings the listing."""
+        async with self._moving:
+            progress = moved(self._progress)
+            appended = await self.journal.append(self.source.name, self.listing, entries, progress)
+            self._progress = progress
+            return appended
 
     async def _entries(self, events: Sequence[Event], *, late: bool) -> list[Entry]:
         entries: list[Entry] = []
@@ -365,8 +399,10 @@ class Intake:
             self._rhythm.add(times)
         elif live and self._first_time and row.last_event_at == 0 and self.listing == "organization":
             telemetry.listing_unverified(row)
-        telemetry.listing_walked(row, self._progress.watermark, appended)
-        if kind == "recheck" and times:
+        telemetry.listing_received(row, appended)
+        if kind != "recheck":
+            telemetry.listing_walked(row, self._progress.watermark)
+        elif times:
             self._found += len(times)
             telemetry.events_late(row, len(times), times[0])
         if live and row.state == "live":

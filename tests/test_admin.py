@@ -160,7 +160,7 @@ async def test_what_is_for_machines_is_open_and_holds_no_event(tmp_path: Path) -
     """Goal: scraping and probes need no token and never show an event. Method: a token is set, a telling event is there."""
     async with served(tmp_path, token=TOKEN) as port:
         await port.append("the-secret-event")
-        port.telemetry.listing_walked(port.listing, 1, 1)
+        port.telemetry.listing_walked(port.listing, 1)
         for path, expected in (("/metrics", "streamer_build_info"), ("/healthz", "ok"), ("/readyz", "ready")):
             status, text = await port.get(path)
             assert status == 200
@@ -176,7 +176,7 @@ async def test_why_it_is_not_ready(tmp_path: Path) -> None:
         assert await port.get("/readyz") == (503, "acme/organization has not been read yet: no route\n")
         port.telemetry.listing_held(port.listing, "the key was refused")
         assert await port.get("/readyz") == (503, "acme/organization is held: the key was refused\n")
-        port.telemetry.listing_walked(port.listing, 1, 0)
+        port.telemetry.listing_walked(port.listing, 1)
         assert await port.get("/readyz") == (200, "ready\n")
         port.listing.last_success = NOW - 36
         assert await port.get("/readyz") == (503, "acme/organization was last read 36 s ago, more than 35 s\n")
@@ -199,7 +199,7 @@ async def test_the_page_says_the_essentials_without_a_script(tmp_path: Path) -> 
     """Goal: all that matters is in the first answer. Method: its text, with events, a dead letter and a held sink."""
     async with served(tmp_path) as port:
         await port.append("ana", "björn")
-        port.telemetry.listing_walked(port.listing, int(NOW) - 3, 2)
+        port.telemetry.listing_walked(port.listing, int(NOW) - 3)
         port.telemetry.listing_live(port.listing)
         text = Elements((await port.get("/"))[1]).text
         assert "Everything is all right" in text
@@ -407,7 +407,7 @@ async def test_a_token_file_that_is_not_there(tmp_path: Path) -> None:
 def rows(**changes: Any) -> dict[str, Any]:
     telemetry = Telemetry(lambda: NOW)
     row = telemetry.listing_opened(SourceName("acme"), "organization", 10.0)
-    telemetry.listing_walked(row, int(NOW), 0)
+    telemetry.listing_walked(row, int(NOW))
     telemetry.listing_live(row)
     for name, value in changes.items():
         setattr(row, name, value)

@@ -25,7 +25,8 @@ def trouble(rows: dict[str, Any]) -> list[str]:
             found.append(f"{name} should have shown the canary {row['canary']} {late_s:.0f} s ago")
         for window, due in row.get("recheck_due", {}).items() if running else ():
             if rows["now"] - due > RECHECK_SLACK_S:
-                found.append(f"{name} should have walked the last {window} again {ago(rows['now'], due)} ago")
+                why = f": {row['recheck_error']}" if row.get("recheck_error") else ""
+                found.append(f"{name} should have walked the last {window} again {ago(rows['now'], due)} ago{why}")
     found += [
         f"sink {row['sink']} is {row['state']}: {row['error']}"
         for row in rows["sinks"]

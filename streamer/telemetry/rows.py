@@ -51,6 +51,8 @@ class ListingStatus:
     """By their `window`; those that were done since the start."""
     recheck_due: dict[str, float] = field(default_factory=dict)
     """Unix seconds by which each must be done, by its `window`."""
+    recheck_error: str | None = None
+    """Why one that is under way does not get on, in a sentence."""
     canary: str | None = None
     """The event type that must show up; None: this listing has no canary."""
     canary_due: float = 0.0

@@ -96,19 +96,22 @@ class Telemetry:
                 "catching up", source=row.source, listing=row.listing, since=_time(row.watermark), until=_time(target)
             )
 
-    def listing_walked(self, row: ListingStatus, watermark: int, appended: int) -> None:
-        """A window is whole and durable."""
-        row.watermark, row.last_success = watermark, self.clock()
+    def listing_received(self, row: ListingStatus, appended: int) -> None:
+        """So many events are durable."""
         row.received += appended
+        if appended:
+            self.metrics.received.labels(row.source, row.listing).inc(appended)
+            self.log.debug("events appended", source=row.source, listing=row.listing, count=appended)
+
+    def listing_walked(self, row: ListingStatus, watermark: int) -> None:
+        """A window of a poll or a catch-up is whole and durable."""
+        row.watermark, row.last_success = watermark, self.clock()
         if row.state in ("failing", "held"):
             self.log.info("listing recovered", source=row.source, listing=row.listing)
             self._listing_state(row, "starting", None)
         row.error = None
         self.metrics.watermark.labels(row.source, row.listing).set(watermark)
         self.metrics.last_success.labels(row.source, row.listing).set(row.last_success)
-        if appended:
-            self.metrics.received.labels(row.source, row.listing).inc(appended)
-            self.log.debug("events appended", source=row.source, listing=row.listing, count=appended)
 
     def listing_expects(self, row: ListingStatus, canary: str, due: float) -> None:
         """`due`: Unix seconds; never moves back."""
@@ -137,6 +140,20 @@ class Telemetry:
         done = row.rechecks[window] = Recheck(self.clock(), missing)
         self.metrics.missing.labels(row.source, row.listing, window).set(missing)
         self.metrics.rechecked.labels(row.source, row.listing, window).set(done.at)
+
+    def recheck_failing(self, row: ListingStatus, error: str | None, wait_s: float = 0.0) -> None:
+        """Polls go on meanwhile. None: it goes on."""
+        if error is not None and row.recheck_error is None:
+            self.log.warning(
+                "recheck failing, will retry",
+                source=row.source,
+                listing=row.listing,
+                error=error,
+                wait_s=round(wait_s, 1),
+            )
+        elif error is None and row.recheck_error is not None:
+            self.log.info("recheck recovered", source=row.source, listing=row.listing)
+        row.recheck_error = error
 
     def rechecks_due(self, row: ListingStatus, due: Mapping[str, float]) -> None:
         """`due`: when each must be done, in Unix seconds, by its window. What is not in it is not configured any more."""
