@@ -402,9 +402,9 @@ class Intake:
         telemetry.listing_received(row, appended)
         if kind != "recheck":
             telemetry.listing_walked(row, self._progress.watermark)
-        elif times:
-            self._found += len(times)
-            telemetry.events_late(row, len(times), times[0])
+        elif appended:  # Others may have come by a poll meanwhile.
+            self._found += appended
+            telemetry.events_late(row, appended, times[0])
         if live and row.state == "live":
             now = self.source.now()
             for time_of_event in times:
