@@ -186,15 +186,23 @@ async def test_late_events_are_found_within_one_recheck_interval_and_marked(tmp_
             assert sum(row.late for row in rows) == len(marked)
 
 
-async def test_an_event_is_in_the_file_within_a_poll_and_half_a_second(tmp_path: Path) -> None:
-    """Goal: freshness; method: some 40 events at odd moments, a poll a second, the file watched; what this machine itself was held up
-    by meanwhile is granted."""
+@pytest.mark.parametrize(
+    ("past", "days", "latency_s", "again"),
+    [(50, 0.01, 0.0, [{"every": "1s", "window": "3h"}]), (6_000, 0.9, 0.2, [{"every": "2s", "window": "1d"}])],
+    ids=["a quiet day", "a busy day walked again all the time"],
+)
+async def test_an_event_is_in_the_file_within_a_poll_and_half_a_second(
+    tmp_path: Path, past: int, days: float, latency_s: float, again: list[dict[str, str]]
+) -> None:
+    """Goal: freshness; method: some 40 events at odd moments, a poll a second, the file watched; the latency of a page, and what this machine itself was
+    held up by meanwhile, are granted."""
     async with (
-        simulated(events=50, days=0.01, rate=3.7, seed=7) as simulator,
-        running(simulator, tmp_path, poll_interval="1s", overlap="5m") as daemon,
+        simulated(events=past, days=days, rate=3.7, seed=7) as simulator,
+        running(simulator, tmp_path, poll_interval="1s", overlap="5m", recheck=again) as daemon,
         stalls() as stall,
     ):
         await daemon.until(lambda: daemon.states == {"live"})
+        daemon.faults(**({"latency": Setting(value=latency_s)} if latency_s else {}))
         received = sum(row.received for row in daemon.telemetry.status.listings.values())
         await daemon.until(lambda: len(daemon.lines()) >= received)
         seen: dict[str, float] = {line.id: 0.0 for line in daemon.lines()}
@@ -205,8 +213,10 @@ async def test_an_event_is_in_the_file_within_a_poll_and_half_a_second(tmp_path:
             await asyncio.sleep(0.02)
         truth = daemon.truth()
         waits = sorted(at - truth[i][1].visible_at for i, at in seen.items() if i not in old)
-        assert waits[len(waits) // 2] < 1.1 + stall.longest
-        assert waits[-1] < 1.5 + 3 * stall.longest
+        assert waits[len(waits) // 2] < 1.1 + latency_s + stall.longest
+        assert waits[-1] < 1.5 + latency_s + 3 * stall.longest
+        rechecks = [done for row in daemon.telemetry.status.listings.values() for done in row.rechecks.values()]
+        assert len(rechecks) == len(LISTINGS) * len(again)
 
 
 @dataclass
