@@ -540,6 +540,7 @@ def test_geography_in_any_form(details: dict[str, Any], geo: Geo | None) -> None
             Actor(type="service_account", via="api_key", api_key_id="k"),
         ),
         ({"type": "api_key", "api_key": {"type": "admin"}}, Actor(type="admin", via="api_key")),
+        ({"type": "api_key", "api_key": {"id": "k"}}, Actor(via="api_key", api_key_id="k")),
         (
             {"type": "api_key", "session": {"user": {"id": "s"}}, "api_key": {"user": {"id": "k"}}},
             Actor(type="user", id="k", via="api_key"),
