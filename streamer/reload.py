@@ -1,7 +1,7 @@
 """The configuration while the daemon runs: when it is read again, what of it cannot be taken, and who takes the rest."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from streamer.config import Config, Stamp, named_files, stamps
@@ -43,11 +43,22 @@ def refusals(before: Config, after: Config) -> list[str]:
 class Reloading:
     """The job that looks, and reads."""
 
-    def __init__(self, path: Path, reread: Reread, telemetry: Telemetry, stop: Stop) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        before: Mapping[Path, Stamp | None],
+        reread: Reread,
+        telemetry: Telemetry,
+        stop: Stop,
+    ) -> None:
+        """To be made before anything of `config` is opened. `before`: what `path` was before it was read. What changes from then on is a change, also
+        while the daemon still starts."""
         self._path, self._reread, self._telemetry, self._stop = path, reread, telemetry, stop
         self._turn = stop.part()
         self._looked_for: Config | None = None
         self._files: list[Path] = []
+        self._begun = {**stamps(_watched(path, config)), **before}
 
     def ask(self) -> None:
         """Now, whether anything changed or not (SIGHUP)."""
@@ -55,7 +66,7 @@ class Reloading:
 
     async def run(self, config: Callable[[], Config], take: Take) -> None:
         """Until stop. `config`: the one in force."""
-        read = seen = await self._look(config())
+        read = seen = self._begun
         refused_for_s = 0.0
         while True:
             every = config().reload.watch

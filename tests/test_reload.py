@@ -9,14 +9,14 @@ import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from streamer.config import Config, parse
+from streamer.config import Config, parse, stamps
 from streamer.errors import ConfigError, RetryableError
 from streamer.reload import Reloading, refusals
 from streamer.stop import Stop
@@ -252,13 +252,41 @@ async def test_what_cannot_be_looked_at_for_now_ends_nothing(tmp_path: Path) -> 
         stop.set()
         return []
 
-    reloading = Reloading(tmp_path / "streamer.yaml", reread, telemetry, stop)
+    reloading = Reloading(tmp_path / "streamer.yaml", configured("/a"), {}, reread, telemetry, stop)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(reloading.run(lambda: configured("/a"), take))
         while not stop.is_set():
             reloading.ask()
             await asyncio.sleep(0.01)
     assert told == [["the disk is full"]]
+
+
+@pytest.mark.parametrize("changed", ["streamer.yaml", "rules.yaml", None])
+async def test_what_changes_while_the_daemon_starts_is_a_change(tmp_path: Path, changed: str | None) -> None:
+    """Goal: a ConfigMap that is swapped in the half second between the reading of the file and the first look is not missed for ever. Method: the file, or one
+    that it names, written before the job begins to look; and none."""
+    path, rules, stop, taken = tmp_path / "streamer.yaml", tmp_path / "rules.yaml", Stop(), asyncio.Event()
+    path.write_text("as it was")
+    rules.write_text("as they were")
+    before = stamps([path])
+    text = f"state: /a\nsources: {{a: {{}}}}\nsinks: {{b: {{}}}}\nenrich: {{rules: {rules}}}\nreload: {{watch: 10ms}}\n"
+    config = parse(text, "test", sources={}, sinks={}, env={})
+    if changed == "streamer.yaml":
+        path.write_text("as it is when it was just read")
+
+    async def take(_: Config) -> list[str]:
+        taken.set()
+        return []
+
+    reloading = Reloading(path, config, before, lambda: config, Telemetry(), stop)
+    if changed == "rules.yaml":
+        rules.write_text("as they are when they were just read")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reloading.run(lambda: config, take))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(taken.wait(), 20 if changed else 0.2)
+        stop.set()
+    assert taken.is_set() is (changed is not None)
 
 
 async def test_a_part_that_cannot_be_opened_is_tried_until_it_can_or_becomes_another() -> None:

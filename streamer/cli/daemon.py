@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ from streamer.cli.options import ConfigFile, load_what_is_good
 
 if TYPE_CHECKING:
     from streamer.app import Outcome
-    from streamer.config import Config
+    from streamer.config import Config, Stamp
 
 
 def run(
@@ -25,11 +25,13 @@ def run(
 ) -> None:
     """The daemon: tail every listing, deliver to every sink."""
     gc.disable()  # until all is imported: what that makes stays, and looking through it for garbage is a seventh of the start
+    from streamer.config import stamps
     from streamer.errors import ConfigError
 
+    before = stamps([config])
     loaded = _load(config)
     try:
-        outcome = _run(loaded, config, once=once)
+        outcome = _run(loaded, config, before, once=once)
     except ConfigError as error:
         # What else an operator has to mend before it can start.
         raise ConfigError(*dict.fromkeys([*error.problems, *asyncio.run(_check_all(loaded, online=False))])) from error
@@ -62,7 +64,7 @@ def _reread(path: Path) -> "Config":
     return config
 
 
-def _run(config: "Config", path: Path, *, once: bool) -> "Outcome":
+def _run(config: "Config", path: Path, before: "Mapping[Path, Stamp | None]", *, once: bool) -> "Outcome":
     from streamer import logs
     from streamer.app import run as run_app
     from streamer.cli.progress import shown
@@ -79,7 +81,7 @@ def _run(config: "Config", path: Path, *, once: bool) -> "Outcome":
 
     async def main() -> "Outcome":
         stop = Stop()
-        reloading = None if once else Reloading(path, lambda: _reread(path), telemetry, stop)
+        reloading = None if once else Reloading(path, config, before, lambda: _reread(path), telemetry, stop)
         async with shown(telemetry.status, stop):
             return await run_app(config, telemetry, stop, once=once, reloading=reloading)
 
