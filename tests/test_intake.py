@@ -520,6 +520,37 @@ async def test_no_event_waits_for_what_is_walked_again(world: World, monkeypatch
     assert progress.rechecked[0] in (int(NOW) + 900, int(NOW) + 1000)
 
 
+async def test_what_a_poll_and_a_recheck_find_at_once_is_appended_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: walked beside one another they repeat nothing and count nothing twice. Method: a recheck that is held up when it has found that an event is new, and
+    an overlap that meanwhile becomes wide enough for polls to find it, too."""
+    held, gate, unknown = asyncio.Event(), asyncio.Event(), world.journal.unknown
+    intake = world.intake(once=False, start="1d", recheck=[{"every": "5m", "window": "2h"}])
+
+    async def slow(source: SourceName, events: Sequence[Event], /) -> list[Event]:
+        found = await unknown(source, events)
+        if found and not held.is_set():
+            held.set()
+            await gate.wait()
+        return found
+
+    task = asyncio.create_task(intake.run())
+    await world.until(lambda: world.row.state == "live")
+    monkeypatch.setattr(world.journal, "unknown", slow)
+    world.source.make(0, int(NOW) - 1000, visible=NOW + 301)
+    world.now += 301
+    await asyncio.wait_for(held.wait(), 20)
+    intake._overlap.seconds = 3600.0  # as `auto` does
+    await world.until(lambda: world.row.received == 1)
+    gate.set()
+    await world.until(lambda: "2h" in world.row.rechecks)
+    world.stop.set()
+    await task
+    assert await world.ids() == ["e0"]
+    assert (world.row.received, world.row.late, world.row.rechecks["2h"].missing) == (1, 0, 0)
+
+
 async def test_silence_is_measured_against_the_usual_rhythm(world: World) -> None:
     """Goal: how long nothing came and what is usual, after a restart too; method: an event every 40 s for 30 hours, a restart, two hours of nothing."""
     for n in range(2700):
