@@ -80,10 +80,10 @@ class Intake:
         self._rhythm, self._found = Rhythm(), 0
         given = self.options.overlap
         self._overlap = windows.Overlap(auto=True) if given == "auto" else windows.Overlap(float(given))
-        canary = self.options.canary
         self._moving = asyncio.Lock()
         """Of the progress: polls, a catch-up and what is walked again beside them each move it from where it is by then."""
         self._again: asyncio.Task[None] | None = None
+        canary = self.options.canary
         self._canary = canary if canary is not None and lookup(canary.type).listing == self.listing else None
         if self._canary is not None:
             self.telemetry.listing_expects(self._row, self._canary.type, self.telemetry.clock() + self._canary.every)
