@@ -86,7 +86,11 @@ def growing(folder: Path) -> Callable[[], bool]:
     """Whether something was appended since."""
 
     def size() -> int:
-        return sum(path.stat().st_size for path in folder.glob("audit.jsonl*"))
+        found = 0
+        for path in folder.glob("audit.jsonl*"):
+            with suppress(FileNotFoundError):  # renamed just now
+                found += path.stat().st_size
+        return found
 
     before = size()
     return lambda: size() > before
