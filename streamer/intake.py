@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 from msgspec import structs
@@ -19,7 +20,7 @@ from streamer import windows
 from streamer.catalog import lookup
 from streamer.config import SourceOptions, resolve_moment, show_duration
 from streamer.entries import make_entries
-from streamer.errors import ConfigError, RetryableError
+from streamer.errors import ConfigError, RetryableError, StreamerError
 from streamer.model import Entry, Event, Listing, Progress, Window, from_epoch
 from streamer.ports import Enricher, Journal, Source, WindowTooLarge
 from streamer.range_walk import Allowance, Claim, RangeWalk
@@ -89,8 +90,8 @@ class Intake:
             self.telemetry.listing_expects(self._row, self._canary.type, self.telemetry.clock() + self._canary.every)
 
     async def run(self) -> None:
-        """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`; where walkers
-        ran, in a group."""
+        """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`; once polls have begun,
+        in a group."""
         # The clock first: a watermark taken from a clock that is ahead would leave events out.
         await self._persist("live", lambda: self.source.look(self.listing))
         if self.ready is not None:
@@ -252,7 +253,7 @@ class Intake:
         for repair in wanted or ():
             if not await self._range("recheck", repair.since, repair.before):
                 return
-            await self._persist("recheck", lambda: self.journal.repaired(repair))  # noqa: B023 - awaited before the next turn
+            await self._persist("recheck", partial(self.journal.repaired, repair))
 
     # --- walks -------------------------------------------------------------------------------------------------------
 
@@ -302,20 +303,22 @@ class Intake:
                 return await attempt()
             except RetryableError as error:
                 wait = backoff.next(error.retry_after)
-                if kind == "recheck":
-                    self.telemetry.recheck_failing(self._row, str(error), wait)
-                else:
-                    self.telemetry.listing_failing(self._row, str(error), wait)
+                self._tell_of_trouble(kind, error, wait)
             except ConfigError as error:
                 if self.once:
                     raise
                 wait = self.max_wait_s
-                if kind == "recheck":
-                    self.telemetry.recheck_failing(self._row, str(error), wait)
-                else:
-                    self.telemetry.listing_held(self._row, str(error))
+                self._tell_of_trouble(kind, error, wait)
             await self.stop.sleep(wait)
         return None
+
+    def _tell_of_trouble(self, kind: Kind, error: StreamerError, wait_s: float) -> None:
+        if kind == "recheck":
+            self.telemetry.recheck_failing(self._row, str(error), wait_s)
+        elif isinstance(error, ConfigError):
+            self.telemetry.listing_held(self._row, str(error))
+        else:
+            self.telemetry.listing_failing(self._row, str(error), wait_s)
 
     # --- into the journal --------------------------------------------------------------------------------------------
 

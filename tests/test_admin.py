@@ -447,6 +447,10 @@ LIVE = rows()
             {"listings": [{**LIVE["listings"][0], "recheck_due": {"2d": NOW - 3 * 3600, "2h": NOW - 3600}}]},
             "should have walked the last 2d again 3 h ago",
         ),
+        (
+            {"listings": [{**LIVE["listings"][0], "recheck_due": {"2d": NOW - 3 * 3600}, "recheck_error": "500"}]},
+            "should have walked the last 2d again 3 h ago: 500",
+        ),
         ({"sinks": [{"sink": "siem", "state": "held", "error": "403"}]}, "sink siem is held: 403"),
         ({"journal": {"full": True}}, "the journal is full: intake waits"),
         ({"journal": {"full": True, "error": "no space"}}, "the journal is full: intake waits (no space)"),
