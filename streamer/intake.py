@@ -217,7 +217,8 @@ class Intake:
         for index, span in due:
             await self._recheck(index, span, now)
         await self._serve_repairs()
-        self.telemetry.recheck_failing(self._row, None)
+        if not self.stop.is_set():
+            self.telemetry.recheck_failing(self._row, None)
 
     async def _recheck(self, index: int, span: Window | None, now: float) -> None:
         self._found = 0

@@ -477,8 +477,9 @@ async def test_when_a_recheck_must_be_done_outlives_a_restart(world: World) -> N
     world.stop, world.telemetry = Stop(), Telemetry(clock=lambda: world.now)
     world.source.trouble = itertools.repeat(RetryableError("500"))
     async with world.running(start="1d", recheck=both):
-        await world.until(lambda: world.row.state == "failing")
+        await world.until(lambda: world.row.state == "failing" and world.row.recheck_error == "500")
         assert (due("2h"), due("2d")) == (NOW + 3601 + 3600, NOW + 6 * 3600)
+    assert world.row.recheck_error == "500", "that it was stopped is no recovery"
     world.stop, world.source.trouble = Stop(), iter(())
     async with world.running(start="1d", recheck=both[:1]):
         await world.until(lambda: world.row.state == "live")
