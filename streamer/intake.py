@@ -33,6 +33,8 @@ from streamer.telemetry import Telemetry
 ENTRIES_PER_TURN = 40
 """Events decoded before other jobs get the loop: half a millisecond, so that walkers send their next request without delay."""
 FULL_RETRY_S = 1.0
+CLOCK_AHEAD_S = 1.0
+"""A clock that is corrected at all is corrected by more."""
 POLL_TRIES = 3
 """A poll of many pages begins again when one of them fails. After so many tries it is done by slices, of which each that succeeds is kept."""
 
@@ -40,6 +42,12 @@ POLL_TRIES = 3
 T = TypeVar("T")
 
 Kind = Literal["catch up", "live", "recheck"]
+
+
+async def _cancelled(*tasks: asyncio.Task[None] | None) -> None:
+    going = [task for task in tasks if task is not None and task.cancel()]
+    if going:
+        await asyncio.wait(going)
 
 
 class Prepared(NamedTuple):
@@ -84,37 +92,57 @@ class Intake:
         self._moving = asyncio.Lock()
         """Of the progress: polls, a catch-up and what is walked again beside them each move it from where it is by then."""
         self._again: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        """Upstream's clock and the names are known, and from where the log is wanted is written down. Walks may begin before; what they bring waits."""
         canary = self.options.canary
         self._canary = canary if canary is not None and lookup(canary.type).listing == self.listing else None
         if self._canary is not None:
             self.telemetry.listing_expects(self._row, self._canary.type, self.telemetry.clock() + self._canary.every)
 
     async def run(self) -> None:
-        """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`; once polls have begun,
-        in a group."""
-        # The clock first: a watermark taken from a clock that is ahead would leave events out.
+        """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`, in a group."""
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(self._ask_clock_and_names(), name="clock and names")
+            # The first turn does not wait for that answer, for our clock is right as a rule.
+            turn = await self._begin(tasks)
+            await asking
+            if turn is not None and self.source.now() < self.telemetry.clock() - CLOCK_AHEAD_S:
+                await _cancelled(turn, self._again)
+                turn = await self._begin(tasks)
+            if turn is None:
+                return
+            await self._persist("live", self._write_down)
+            self._settled.set()
+            await turn
+            await self._go_on(tasks)
+
+    async def _ask_clock_and_names(self) -> None:
+        # A watermark taken from a clock that is ahead would leave events out.
         await self._persist("live", lambda: self.source.look(self.listing))
         if self.ready is not None:
             await self.ready()
-        progress = await self._persist("live", self._first_progress)
+
+    async def _begin(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None] | None:
+        """The first turn, by the clock as it is known by now. None when stopped."""
+        now = self._now()
+        progress = await self._persist("live", lambda: self._first_progress(now))
         if progress is None:
-            return
+            return None
         self._progress = progress
         self._row.watermark = progress.watermark
         self._tell_when_rechecks_are_due()
-        await self._persist("live", self._learn_rhythm)
+        return tasks.create_task(self._turn(now, tasks), name="first turn")
+
+    async def _go_on(self, tasks: asyncio.TaskGroup) -> None:
+        """All turns but the first."""
         interval = self.options.poll_interval
         # All listings begin at once; from the second poll on each has a moment of its own.
-        pause: float | None = interval * random.random()  # noqa: S311 - spreads load, guards nothing
-        async with asyncio.TaskGroup() as tasks:
-            while not self.stop.is_set():
-                began = self._now()
-                await self._turn(began, tasks)
-                if self.once or self.stop.is_set():
-                    return
-                # A poll that took long is followed by the next at once; one that was quick waits out the interval.
-                await self.stop.sleep(interval - max(self._now() - began, 0) if pause is None else pause)
-                pause = None
+        pause = interval * random.random()  # noqa: S311 - spreads load, guards nothing
+        while not self.once and not await self.stop.sleep(pause):
+            began = self._now()
+            await self._turn(began, tasks)
+            # A poll that took long is followed by the next at once; one that was quick waits out the interval.
+            pause = interval - max(self._now() - began, 0)
 
     def _now(self) -> float:
         """The time at upstream, as far as a second witness has got there too: our clock, or the newest event. A `Date` header that is
@@ -140,22 +168,23 @@ class Intake:
 
     # --- where to begin ----------------------------------------------------------------------------------------------
 
-    async def _first_progress(self) -> Progress:
+    async def _first_progress(self, now: float) -> Progress:
         stored = await self.journal.progress(self.source.name, self.listing)
         self._first_time = stored is None
         if stored is not None:
             # What is not rechecked any more holds no ids in memory.
             return structs.replace(stored, rechecked=stored.rechecked[: len(self.options.recheck)])
         start = self.options.start
-        begin = int(resolve_moment(start, self._now()))
+        begin = int(resolve_moment(start, now))
         oldest = await self.source.oldest(self.listing) if start == "beginning" else begin
-        watermark = oldest if oldest is not None else int(self._now())
+        watermark = oldest if oldest is not None else int(now)
         # Everything will be walked from now on, so a recheck owes nothing that is older.
-        progress = Progress(watermark, tuple(int(self._now()) for _ in self.options.recheck), begin)
-        await self.journal.append(self.source.name, self.listing, [], progress)
-        return progress
+        return Progress(watermark, tuple(int(now) for _ in self.options.recheck), begin)
 
-    async def _learn_rhythm(self) -> bool:
+    async def _write_down(self) -> bool:
+        """From where on the log is wanted, before anything is stored. And what was stored before is read for the rhythm of events."""
+        if self._first_time:
+            await self.journal.append(self.source.name, self.listing, [], self._progress)
         since = int(self.source.now()) - (DAYS + 1) * 86_400
         for hour, events, newest in await self.journal.hours(self.source.name, self.listing, since):
             self._rhythm.hours[hour] = events
@@ -214,6 +243,7 @@ class Intake:
             self._again = tasks.create_task(self._recheck_and_repair(due, now), name="again")
 
     async def _recheck_and_repair(self, due: Sequence[tuple[int, Window | None]], now: float) -> None:
+        await self._settled.wait()
         for index, span in due:
             await self._recheck(index, span, now)
         await self._serve_repairs()
@@ -247,6 +277,7 @@ class Intake:
         stored = await self.journal.progress(self.source.name, self.listing)
         if stored is not None:
             self._first_time, self._progress = False, stored
+            self._settled.set()
             await self._serve_repairs()
 
     async def _serve_repairs(self) -> None:
@@ -284,6 +315,7 @@ class Intake:
             tried += 1
             if tried > tries:
                 return WindowTooLarge(0)
+            early = not self._settled.is_set()
             try:
                 async with self.allowance.turn() if in_turn else nullcontext():
                     return await self.source.walk(self.listing, claim.window, limit, claim.narrow)
@@ -292,6 +324,12 @@ class Intake:
                 if window.end is not None and window.end - window.start <= 1:
                     raise RuntimeError("a window of one second cannot be too large") from large
                 return large
+            except StreamerError:
+                if not early:
+                    raise
+                # Who asks for the clock tells of it, and tries; several walkers need not.
+                await self._settled.wait()
+                return await walk()
 
         return await self._persist(kind, walk)
 
@@ -325,6 +363,7 @@ class Intake:
 
     async def _prepare(self, kind: Kind, events: Sequence[Event]) -> Prepared | None:
         """What of a walk is worth appending, decoded. None when stopped."""
+        await self._settled.wait()
         fresh: list[Event] | None = sorted(events, key=lambda e: e.effective_at)
         if kind != "catch up":
             # Most of what an overlap or a recheck reads is known: it is not worth decoding.

@@ -1,9 +1,8 @@
 """A long range of time, walked by slices: several walks at once, and what they find stored in time order, each window once."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -17,12 +16,6 @@ BEGUN_EVENTS = 450
 """What a walk is taken to hold in memory until it has seen more."""
 WAITING_WINDOWS = 6
 """So many walked windows may wait for the one that is next in time while all walkers are busy."""
-BUSY_WINDOWS = 4
-"""When more than so many in a row were walked before it was their turn to be prepared, the processor is what takes time, and a third of the memory will do;
-unless walks take so long that they only came at once, because one before them was late."""
-LONG_WALK = 1.5
-"""A walk takes long if it takes so many times what preparing a window for every walker does. Where the processor takes the time, both take the same."""
-
 P = TypeVar("P")
 """What a walk's events become before they are stored."""
 
@@ -74,20 +67,6 @@ class Claim:
     """For the allowance: in memory, or soon."""
 
 
-@dataclass
-class Pace:
-    """How long one thing of many takes, lately."""
-
-    mean_s: float = 0.0
-
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        took = time.monotonic() - began
-        self.mean_s += (took - self.mean_s) / 8 if self.mean_s else took
-
-
 class RangeWalk(Generic[P]):
     """Several walks at once over one long range; what they find is prepared and stored in time order, each window once.
 
@@ -115,6 +94,8 @@ class RangeWalk(Generic[P]):
         self._when_walked: Callable[[], None] | None = walked
         self._walked: dict[int, tuple[Window, list[Event]]] = {}
         self._under_way: set[int] = set()
+        self._held = 0
+        """Of the events that the allowance counts, those of this range."""
         self._any_found = False
         """A window was walked to its end."""
         self._without_work = 0
@@ -122,8 +103,7 @@ class RangeWalk(Generic[P]):
         self._without_room = 0
         """Walkers for whom there is one, and a turn, but no room in memory."""
         self._ready_in_a_row = 0
-        """Windows."""
-        self._walking, self._preparing = Pace(), Pace()
+        """Windows that were walked before it was their turn to be prepared, since one was not."""
         self._prepared: asyncio.Queue[tuple[Window, P, int] | None] = asyncio.Queue(1)
         """The last: how many events the window had, for the allowance."""
         self._stored = whole.start
@@ -141,21 +121,25 @@ class RangeWalk(Generic[P]):
                 tasks.create_task(self._storer(), name="storer")
         finally:
             self._allowance.slicers.remove(self._slicer)
+            self._hold(-self._held)
         return self._stored >= self._end
+
+    def _hold(self, events: int) -> None:
+        self._held += events
+        self._allowance.events += events
 
     async def _walker(self) -> None:
         while (claim := await self._take()) is not None:
-            with self._walking.measured():
-                events = await self._walk(claim)
+            events = await self._walk(claim)
             self._under_way.remove(claim.window.start)
-            self._allowance.events -= claim.events
+            self._hold(-claim.events)
             if isinstance(events, WindowTooLarge):
                 self._slicer.too_large(claim.window, events.expected)
             elif events is not None:
                 self._any_found = True
                 self._slicer.found(claim.window, [event.effective_at for event in events])
                 self._walked[claim.window.start] = (claim.window, events)
-                self._allowance.events += len(events)
+                self._hold(len(events))
             self._allowance.changed()
             del events  # Else it would live as long as the next walk.
             # The turn goes to who has waited longest, of whatever listing.
@@ -175,8 +159,9 @@ class RangeWalk(Generic[P]):
 
     @property
     def _busy(self) -> bool:
-        all_prepared_s = self._allowance.concurrency * self._preparing.mean_s
-        return self._ready_in_a_row > BUSY_WINDOWS and self._walking.mean_s < LONG_WALK * all_prepared_s
+        """The processor is what takes time, and a third of the memory will do: more windows in a row were ready than can have waited because one
+        before them was late."""
+        return self._ready_in_a_row > self._allowance.concurrency + WAITING_WINDOWS
 
     async def _take(self) -> Claim | None:
         """The next window. None at the end: nothing to give out, and nothing under way that could come back in parts."""
@@ -187,7 +172,7 @@ class RangeWalk(Generic[P]):
                 claim = Claim(window)
                 claim.narrow = partial(self._narrow, claim)
                 self._under_way.add(window.start)
-                self._allowance.events += claim.events
+                self._hold(claim.events)
                 return claim
             without_work = not self._slicer.more
             without_room = not without_work and self._allowance.turn_free
@@ -210,7 +195,7 @@ class RangeWalk(Generic[P]):
 
     def _narrow(self, claim: Claim, times: Sequence[int]) -> int:
         events = max(len(times), BEGUN_EVENTS)
-        self._allowance.events += events - claim.events
+        self._hold(events - claim.events)
         claim.events = events
         # What keeps all others waiting is the window that is next in time.
         awaited = self._without_room > 0 and claim.window.start == self._next
@@ -226,8 +211,7 @@ class RangeWalk(Generic[P]):
     async def _preparer(self) -> None:
         while self._next < self._end and (walked := await self._next_walked()) is not None:
             window, events = walked
-            with self._preparing.measured():
-                prepared = await self._prepare(events)
+            prepared = await self._prepare(events)
             assert window.end is not None
             for start in [start for start in self._walked if start < window.end]:
                 del self._walked[start]
@@ -264,7 +248,7 @@ class RangeWalk(Generic[P]):
             await self._store(window, what)
             del prepared, what  # As above.
             # Only now does it leave: as long as it is in memory it counts.
-            self._allowance.events -= count
+            self._hold(-count)
             self._allowance.changed()
             if not self._stop.is_set():
                 assert window.end is not None

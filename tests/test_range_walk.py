@@ -5,7 +5,6 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import pytest
 
@@ -355,18 +354,10 @@ async def test_less_is_fetched_ahead_while_the_processor_is_what_takes_time() ->
     assert max(held[40:]) <= allowance.limit // 3 + 8 * slices.SLICE_EVENTS // 2
 
 
-async def test_what_came_at_once_behind_a_late_window_does_not_stop_the_walkers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Goal: a network that is slow is used all the time; method: a clock that counts turns of the loop, walks of 50 and a first one of 150, windows that take
-    no time to prepare and 5 turns to store; how many walk at once while all that waited is stored."""
-    now, walking, at_once = 0, 0, list[int]()
-
-    async def tick() -> None:
-        nonlocal now
-        while True:
-            await asyncio.sleep(0)
-            now += 1
+async def test_what_came_at_once_behind_a_late_window_does_not_stop_the_walkers() -> None:
+    """Goal: a network that is slow is used all the time; method: walks of 50 turns of the loop and a first one of 150, windows that take no time to prepare and
+    5 turns to store; how many walk at once while all that waited is stored."""
+    walking, at_once = 0, list[int]()
 
     async def turns(count: int) -> None:
         for _ in range(count):
@@ -385,12 +376,34 @@ async def test_what_came_at_once_behind_a_late_window_does_not_stop_the_walkers(
             stop.set()
         await turns(5)
 
-    monkeypatch.setattr("streamer.range_walk.time", SimpleNamespace(monotonic=lambda: float(now)))
-    ticking = asyncio.create_task(tick())
     stop, allowance = Stop(), Allowance(8)
     await RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=stop).run()
-    ticking.cancel()
     assert min(at_once[5:12]) >= 5, at_once
+
+
+async def test_a_range_that_is_given_up_leaves_its_memory_to_others() -> None:
+    """Goal: what was planned by a wrong clock costs nothing later; method: a range cancelled while some of it is walked, waits, and is stored."""
+    allowance, storing = Allowance(4), asyncio.Event()
+
+    async def walk(claim: Claim) -> list[Event]:
+        while storing.is_set():
+            await asyncio.sleep(0)
+        return [event(claim.window.start, n) for n in range(slices.SLICE_EVENTS)]
+
+    async def store(_: Window, __: Prepared | None) -> None:
+        storing.set()
+        await asyncio.Event().wait()
+
+    walking = RangeWalk(LONG, allowance, walk=walk, prepare=prepare, store=store, stop=Stop())
+    task = asyncio.create_task(walking.run())
+    await storing.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert allowance.events > 0
+    task.cancel()
+    await asyncio.wait([task])
+    assert allowance.events == 0
+    assert allowance.turn_free
 
 
 async def test_a_listing_goes_on_while_another_uses_up_the_allowance() -> None:

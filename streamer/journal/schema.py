@@ -55,12 +55,12 @@ PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA busy_timeout = 10000;
 PRAGMA foreign_keys = ON;
-PRAGMA wal_autocheckpoint = 2000;
+PRAGMA wal_autocheckpoint = 500;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -2048;
 PRAGMA temp_store = MEMORY;
 """
-"""16 MiB of log before a checkpoint, at most 64 MiB kept; 2 MiB of page cache."""
+"""4 MiB of log before a checkpoint, so that closing has little left to do; at most 64 MiB kept; 2 MiB of page cache."""
 
 PROGRESS_MOVES = "ON CONFLICT DO UPDATE SET watermark = excluded.watermark, rechecked = excluded.rechecked"
 KNOWN = "known"
