@@ -79,7 +79,7 @@ class Intake:
     allowance: Allowance
     """Shared by the listings of a source."""
     ready: Callable[[], Awaitable[None]] | None = None
-    """What the first walk waits for, for a time that it bounds itself: names, so that history is named too."""
+    """What the events of the first walks wait for, for a time that it bounds itself: names, so that history is named too."""
     once: bool = False
     """Catch up to now and return."""
     max_wait_s: float = HOLD_S

@@ -186,7 +186,7 @@ class DirectoryOptions(Strict):
     refresh: Duration = 900.0
     """How often the lists are read again."""
     warmup: Duration = 10.0
-    """How long the first walk waits for the first load."""
+    """How long what the first walks bring waits for the first load."""
 
 
 def _network(text: str) -> str:
