@@ -92,6 +92,8 @@ class Intake:
         self._moving = asyncio.Lock()
         """Of the progress: polls, a catch-up and what is walked again beside them each move it from where it is by then."""
         self._again: asyncio.Task[None] | None = None
+        self._asked_again = -math.inf
+        """When it was last asked what is to be walked again."""
         self._settled = asyncio.Event()
         """Upstream's clock and the names are known, and from where the log is wanted is written down. Walks may begin before; what they bring waits."""
         canary = self.options.canary
@@ -104,17 +106,18 @@ class Intake:
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(self._ask_clock_and_names(), name="clock and names")
             # The first turn does not wait for that answer, for our clock is right as a rule.
-            turn = await self._begin(tasks)
+            self._tasks = tasks
+            turn = await self._begin()
             await asking
             if turn is not None and self.source.now() < self.telemetry.clock() - CLOCK_AHEAD_S:
                 await _cancelled(turn, self._again)
-                turn = await self._begin(tasks)
+                turn = await self._begin()
             if turn is None:
                 return
             await self._persist("live", self._write_down)
             self._settled.set()
             await turn
-            await self._go_on(tasks)
+            await self._go_on()
 
     async def _ask_clock_and_names(self) -> None:
         # A watermark taken from a clock that is ahead would leave events out.
@@ -122,7 +125,7 @@ class Intake:
         if self.ready is not None:
             await self.ready()
 
-    async def _begin(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None] | None:
+    async def _begin(self) -> asyncio.Task[None] | None:
         """The first turn, by the clock as it is known by now. None when stopped."""
         now = self._now()
         progress = await self._persist("live", lambda: self._first_progress(now))
@@ -131,16 +134,16 @@ class Intake:
         self._progress = progress
         self._row.watermark = progress.watermark
         self._tell_when_rechecks_are_due()
-        return tasks.create_task(self._turn(now, tasks), name="first turn")
+        return self._tasks.create_task(self._turn(now), name="first turn")
 
-    async def _go_on(self, tasks: asyncio.TaskGroup) -> None:
+    async def _go_on(self) -> None:
         """All turns but the first."""
         interval = self.options.poll_interval
         # All listings begin at once; from the second poll on each has a moment of its own.
         pause = interval * random.random()  # noqa: S311 - spreads load, guards nothing
         while not self.once and not await self.stop.sleep(pause):
             began = self._now()
-            await self._turn(began, tasks)
+            await self._turn(began)
             # A poll that took long is followed by the next at once; one that was quick waits out the interval.
             pause = interval - max(self._now() - began, 0)
 
@@ -149,16 +152,16 @@ class Intake:
         ahead would else move the watermark past events that are still to come."""
         return min(self.source.now(), max(self.telemetry.clock(), self._row.last_event_at))
 
-    async def _turn(self, now: float, tasks: asyncio.TaskGroup) -> None:
+    async def _turn(self, now: float) -> None:
         options, polled = self.options, False
         if windows.is_behind(self._progress.watermark, now, self._overlap.seconds, options.poll_interval):
-            self._walk_again(now, tasks)
+            self._walk_again(now)
             polled = await self._catch_up(int(now - self._overlap.seconds))
         if self.stop.is_set():
             return
         if not polled:
             await self._live()
-        self._walk_again(now, tasks)
+        self._walk_again(now)
         self._overlap.settle()
         self.telemetry.listing_overlap(self._row, self._overlap.seconds, self._overlap.why)
         upstream_now = self.source.now()
@@ -236,11 +239,12 @@ class Intake:
 
     # --- what is walked again ----------------------------------------------------------------------------------------
 
-    def _walk_again(self, now: float, tasks: asyncio.TaskGroup) -> None:
+    def _walk_again(self, now: float) -> None:
         """What is due by now, beside the polls, for no event may wait for it; one such walk at a time."""
+        self._asked_again = now
         if self._again is None or self._again.done():
             due = windows.due_rechecks(self._progress, self.options.recheck, now, self._overlap.seconds)
-            self._again = tasks.create_task(self._recheck_and_repair(due, now), name="again")
+            self._again = self._tasks.create_task(self._recheck_and_repair(due, now), name="again")
 
     async def _recheck_and_repair(self, due: Sequence[tuple[int, Window | None]], now: float) -> None:
         await self._settled.wait()
@@ -394,6 +398,10 @@ class Intake:
         appended = await self._persist(kind, lambda: self._append_when_room(prepared.entries, moved))
         if appended is not None:
             self._report(kind, prepared.times, appended)
+            now = self._now()
+            if kind == "catch up" and now - self._asked_again >= self.options.poll_interval:
+                # It may take hours, and rechecks are due meanwhile.
+                self._walk_again(now)
 
     async def _append_when_room(self, entries: Sequence[Entry], moved: Callable[[Progress], Progress]) -> int:
         try:

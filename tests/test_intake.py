@@ -621,6 +621,28 @@ async def test_no_event_waits_for_what_is_walked_again(world: World, monkeypatch
     assert progress.rechecked[0] in (int(NOW) + 900, int(NOW) + 1000)
 
 
+async def test_rechecks_are_done_in_a_catch_up_that_takes_hours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: what is due is not put off until all is caught up, and no alarm tells that it is overdue. Method: a restart after ten days, each append of which takes
+    20 minutes; one event that came late before, and when it is found."""
+    begin = int(NOW) - 10 * 86_400
+    await world.journal.append(world.source.name, "organization", [], Progress(begin, (begin,), begin - 86_400))
+    world.source.make(0, begin - 3600)
+    for n in range(1, 20_000):
+        world.source.make(n, begin + 43 * n)
+    append, behind = world.journal.append, list[bool]()
+
+    async def slow(source: SourceName, listing: Listing, entries: Sequence[Entry], progress: Progress, /) -> int:
+        if len(entries) > 1:
+            world.now += 1200
+        behind.append(progress.watermark < NOW - 3600 and progress.rechecked[0] > NOW + 3600)
+        return await append(source, listing, entries, progress)
+
+    monkeypatch.setattr(world.journal, "append", slow)
+    await world.intake(recheck=[{"every": "1h", "window": "12h"}], poll_interval="1m").run()
+    assert sorted(await world.ids()) == sorted(f"e{n}" for n in range(20_000))
+    assert any(behind)
+
+
 async def test_what_a_poll_and_a_recheck_find_at_once_is_appended_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
