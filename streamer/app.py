@@ -61,7 +61,7 @@ class Outcome:
     """How a run ended."""
 
     left_behind: list[str] = field(default_factory=list)
-    """With `once`: sinks that did not get everything, and why."""
+    """With `once`: sinks that did not get everything and listings that could not be walked again, and why."""
     refused: list[str] = field(default_factory=list)
     """With `once`: why a listing could not be read; an operator has to act."""
 
@@ -317,6 +317,8 @@ class Daemon:
         async def run() -> None:
             try:
                 await intake.run()
+            except RetryableError as error:
+                self.outcome.left_behind.append(str(error))
             except (ConfigError, ExceptionGroup) as error:
                 # Only with `once`: the other listings go on. Where walkers were refused, all were alike.
                 refused = next(iter(verdicts(error)), None)

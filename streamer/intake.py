@@ -20,7 +20,7 @@ from streamer import windows
 from streamer.catalog import lookup
 from streamer.config import SourceOptions, resolve_moment, show_duration
 from streamer.entries import make_entries
-from streamer.errors import ConfigError, RetryableError, StreamerError
+from streamer.errors import ConfigError, RetryableError, StreamerError, verdicts
 from streamer.model import Entry, Event, Listing, Progress, Window, from_epoch
 from streamer.ports import Enricher, Journal, Source, WindowTooLarge
 from streamer.range_walk import Allowance, Claim, RangeWalk
@@ -35,6 +35,8 @@ ENTRIES_PER_TURN = 40
 FULL_RETRY_S = 1.0
 CLOCK_AHEAD_S = 1.0
 """A clock that is corrected at all is corrected by more."""
+ONCE_TRIES = 8
+"""A run that should end leaves what is walked again to the next one when a request has failed so often: half a minute, as a rule."""
 POLL_TRIES = 3
 """A poll of many pages begins again when one of them fails. After so many tries it is done by slices, of which each that succeeds is kept."""
 
@@ -94,6 +96,8 @@ class Intake:
         self._again: asyncio.Task[None] | None = None
         self._asked_again = -math.inf
         """When it was last asked what is to be walked again."""
+        self._left: RetryableError | None = None
+        """Why, with `once`, not all was walked again."""
         self._settled = asyncio.Event()
         """Upstream's clock and the names are known, and from where the log is wanted is written down. Walks may begin before; what they bring waits."""
         canary = self.options.canary
@@ -102,7 +106,8 @@ class Intake:
             self.telemetry.listing_expects(self._row, self._canary.type, self.telemetry.clock() + self._canary.every)
 
     async def run(self) -> None:
-        """Until stop; with `once` until everything up to now is in the journal. Raises ConfigError only with `once`, in a group."""
+        """Until stop; with `once` until everything up to now is in the journal. Raises only with `once`: ConfigError, in a group; RetryableError
+        when everything is, but what was to be walked again could not be."""
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(self._ask_clock_and_names(), name="clock and names")
             # The first turn does not wait for that answer, for our clock is right as a rule.
@@ -118,6 +123,7 @@ class Intake:
             self._settled.set()
             await turn
             await self._go_on()
+        self._tell_what_is_left()
 
     async def _ask_clock_and_names(self) -> None:
         # A watermark taken from a clock that is ahead would leave events out.
@@ -248,11 +254,19 @@ class Intake:
 
     async def _recheck_and_repair(self, due: Sequence[tuple[int, Window | None]], now: float) -> None:
         await self._settled.wait()
-        for index, span in due:
-            await self._recheck(index, span, now)
-        await self._serve_repairs()
-        if not self.stop.is_set():
-            self.telemetry.recheck_failing(self._row, None)
+        try:
+            for index, span in due:
+                await self._recheck(index, span, now)
+            await self._serve_repairs()
+        except* RetryableError as given_up:
+            self._left = next(error for error in verdicts(given_up) if isinstance(error, RetryableError))
+        else:
+            if not self.stop.is_set():
+                self.telemetry.recheck_failing(self._row, None)
+
+    def _tell_what_is_left(self) -> None:
+        if self._left is not None:
+            raise RetryableError(f"what should be walked again is left to the next run: {self._left}")
 
     async def _recheck(self, index: int, span: Window | None, now: float) -> None:
         self._found = 0
@@ -276,13 +290,14 @@ class Intake:
         self.telemetry.rechecks_due(self._row, due)
 
     async def repair(self) -> None:
-        """What an operator asked to walk again, and nothing else: for when no daemon does it in its turn."""
+        """What an operator asked to walk again, and nothing else: for when no daemon does it in its turn. RetryableError: some of it could not be."""
         await self._persist("live", lambda: self.source.look(self.listing))
         stored = await self.journal.progress(self.source.name, self.listing)
         if stored is not None:
             self._first_time, self._progress = False, stored
             self._settled.set()
-            await self._serve_repairs()
+            await self._recheck_and_repair((), 0)
+            self._tell_what_is_left()
 
     async def _serve_repairs(self) -> None:
         wanted = await self._persist("recheck", lambda: self.journal.repairs(self.source.name, self.listing))
@@ -345,6 +360,8 @@ class Intake:
             try:
                 return await attempt()
             except RetryableError as error:
+                if self.once and kind == "recheck" and backoff.attempts + 1 >= ONCE_TRIES:
+                    raise
                 wait = backoff.next(error.retry_after)
                 self._tell_of_trouble(kind, error, wait)
             except ConfigError as error:

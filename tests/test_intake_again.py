@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamer.errors import RetryableError
+from streamer.intake import ONCE_TRIES
 from streamer.journal.sqlite import open_journal
 from streamer.model import Entry, Event, Listing, Progress, Seq, SourceName, Window
 from streamer.ports import Narrow
@@ -220,3 +221,37 @@ async def test_an_automatic_overlap_widens_when_a_recheck_finds_something(world:
         await world.until(lambda: world.row.overlap == 600)
     assert world.row.overlap_why == "auto: doubled when a recheck found what no poll had seen"
     assert world.row.late == 1
+
+
+async def test_once_leaves_what_cannot_be_walked_again_to_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: `run --once` ends, with all that is new, though an old window answers 500 for ever. Method: walks of what is older than a day fail; then a run in
+    which they do not."""
+    begin, walk = int(NOW) - 3 * 86_400, world.source.walk
+    await world.journal.append(
+        world.source.name, "organization", [], Progress(int(NOW) - 100, (int(NOW) - 86_400,), begin)
+    )
+    world.source.make(0, int(NOW) - 86_400)
+    world.source.make(1, int(NOW) - 5)
+    asked = 0
+
+    async def broken(listing: Listing, window: Window, limit: int, narrow: Narrow | None = None, /) -> list[Event]:
+        nonlocal asked
+        if window.start < int(NOW) - 80_000:
+            asked += 1
+            raise RetryableError("500 for what is old")
+        return await walk(listing, window, limit, narrow)
+
+    recheck = [{"every": "1h", "window": "2d"}]
+    monkeypatch.setattr(world.source, "walk", broken)
+    with pytest.raises(RetryableError, match="left to the next run: 500 for what is old"):
+        await world.intake(recheck=recheck).run()
+    assert ONCE_TRIES <= asked <= 8 * ONCE_TRIES
+    assert await world.ids() == ["e1"]
+    progress = await world.journal.progress(world.source.name, "organization")
+    assert progress is not None
+    assert progress.rechecked == (int(NOW) - 86_400,)
+    monkeypatch.undo()
+    await world.intake(recheck=recheck).run()
+    assert await world.ids() == ["e1", "e0"]
