@@ -96,7 +96,13 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    simulator: Simulator, folder: Path, *, state: Path | None = None, path: Path | None = None, **source: Any
+    simulator: Simulator,
+    folder: Path,
+    *,
+    state: Path | None = None,
+    path: Path | None = None,
+    once: bool = False,
+    **source: Any,
 ) -> AsyncIterator[Running]:
     path = path or folder / "audit.jsonl"
     config = config_model(source_options(), sink_options()).model_validate(
@@ -121,7 +127,7 @@ async def running(
         }
     )
     telemetry, stop = Telemetry(), Stop()
-    async with open_daemon(config, telemetry, stop, slowest_s=SLOWEST_S) as daemon:
+    async with open_daemon(config, telemetry, stop, once=once, slowest_s=SLOWEST_S) as daemon:
         job = asyncio.create_task(supervise(daemon.jobs(), daemon.background(), stop, telemetry))
         try:
             yield Running(simulator, daemon, telemetry, stop, path)
@@ -217,6 +223,31 @@ async def test_an_event_is_in_the_file_within_a_poll_and_half_a_second(
         assert waits[-1] < 1.5 + latency_s + 3 * stall.longest
         rechecks = [done for row in daemon.telemetry.status.listings.values() for done in row.rechecks.values()]
         assert len(rechecks) == len(LISTINGS) * len(again)
+
+
+async def test_once_ends_with_all_that_is_new_where_what_is_old_cannot_be_walked_again(tmp_path: Path) -> None:
+    """Goal: a CronJob is no daemon; method: a run, then one in which no cursor is followed, so that rechecks fail and polls, of one page, do not."""
+    async with simulated(events=1500, days=0.1, rate=6, seed=9) as simulator:
+        async with running(simulator, tmp_path, once=True) as daemon:
+            await daemon.until(daemon.stop.is_set)
+            assert daemon.daemon.outcome.left_behind == []
+        await asyncio.sleep(1.1)
+        simulator.faults.settings = {"unknown_cursor": Setting()}
+        before = len(daemon.lines())
+        async with running(simulator, tmp_path, once=True, overlap="5s") as daemon:
+            await daemon.until(daemon.stop.is_set)
+            said = daemon.daemon.outcome.left_behind
+        assert said
+        assert all(one.startswith("what should be walked again is left to the next run: sources.acme") for one in said)
+        assert len(daemon.lines()) > before
+        daemon.faults()
+        visible = {i for i, (_, truth) in daemon.truth().items() if truth.visible_at <= time.time()}
+        async with running(simulator, tmp_path, once=True) as daemon:
+            await daemon.until(daemon.stop.is_set)
+            assert daemon.daemon.outcome.left_behind == []
+        ids = [line.id for line in daemon.lines()]
+        assert visible <= set(ids)
+        assert len(ids) == len(set(ids))
 
 
 @dataclass
