@@ -83,6 +83,10 @@ async def prepare(events: Sequence[Event]) -> Prepared:
     return Prepared([e.effective_at for e in ordered], [Entry(e.id, e.effective_at, b"{}") for e in ordered])
 
 
+async def nowhere(_: Window, __: Prepared | None) -> None:
+    await asyncio.sleep(0)
+
+
 async def nothing(_: Claim) -> list[Event]:
     await asyncio.sleep(0)
     return []
@@ -404,6 +408,22 @@ async def test_a_range_that_is_given_up_leaves_its_memory_to_others() -> None:
     await asyncio.wait([task])
     assert allowance.events == 0
     assert allowance.turn_free
+
+
+async def test_ranges_that_look_alike_are_told_apart() -> None:
+    """Goal: the rechecks of two listings, which begin with the same range, end whatever the other does; method: one that waits for a turn, and one like it that is
+    stopped meanwhile."""
+    allowance, stopped = Allowance(2), Stop()
+    stopped.set()
+    async with allowance.turn(), allowance.turn():
+        waiting = asyncio.create_task(
+            RangeWalk(LONG, allowance, walk=nothing, prepare=prepare, store=nowhere, stop=Stop()).run()
+        )
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not await RangeWalk(LONG, allowance, walk=nothing, prepare=prepare, store=nowhere, stop=stopped).run()
+    assert await waiting
+    assert allowance.slicers == []
 
 
 async def test_a_listing_goes_on_while_another_uses_up_the_allowance() -> None:
