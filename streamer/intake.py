@@ -261,6 +261,7 @@ class Intake:
         except* RetryableError as given_up:
             self._left = next(error for error in verdicts(given_up) if isinstance(error, RetryableError))
         else:
+            self._left = None
             if not self.stop.is_set():
                 self.telemetry.recheck_failing(self._row, None)
 

@@ -255,3 +255,27 @@ async def test_once_leaves_what_cannot_be_walked_again_to_the_next_run(
     monkeypatch.undo()
     await world.intake(recheck=recheck).run()
     assert await world.ids() == ["e1", "e0"]
+
+
+async def test_once_forgets_what_it_could_walk_again_after_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: nothing is called left that was done; method: a run that is behind, whose recheck before the catch-up fails for good and whose recheck after it does not."""
+    begin, walk, caught_up = int(NOW) - 5 * 86_400, world.source.walk, False
+    await world.journal.append(
+        world.source.name, "organization", [], Progress(int(NOW) - 7200, (int(NOW) - 86_400,), begin)
+    )
+    world.source.make(0, int(NOW) - 86_400)
+    world.source.make(1, int(NOW) - 5)
+
+    async def broken(listing: Listing, window: Window, limit: int, narrow: Narrow | None = None, /) -> list[Event]:
+        nonlocal caught_up
+        if window.end is None:
+            await world.until(lambda: world.row.recheck_error is not None)
+            await asyncio.sleep(0.1)  # eight tries of a millisecond
+            caught_up = True
+        elif window.start < int(NOW) - 80_000 and not caught_up:
+            raise RetryableError("500 for what is old")
+        return await walk(listing, window, limit, narrow)
+
+    monkeypatch.setattr(world.source, "walk", broken)
+    await world.intake(recheck=[{"every": "1h", "window": "2d"}]).run()
+    assert sorted(await world.ids()) == ["e0", "e1"]
