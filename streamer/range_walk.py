@@ -16,6 +16,7 @@ BEGUN_EVENTS = 450
 """What a walk is taken to hold in memory until it has seen more."""
 WAITING_WINDOWS = 6
 """So many walked windows may wait for the one that is next in time while all walkers are busy."""
+
 P = TypeVar("P")
 """What a walk's events become before they are stored."""
 

@@ -227,11 +227,12 @@ async def test_an_event_is_in_the_file_within_a_poll_and_half_a_second(
 
 async def test_once_ends_with_all_that_is_new_where_what_is_old_cannot_be_walked_again(tmp_path: Path) -> None:
     """Goal: a CronJob is no daemon; method: a run, then one in which no cursor is followed, so that rechecks fail and polls, of one page, do not."""
-    async with simulated(events=1500, days=0.1, rate=6, seed=9) as simulator:
+    async with simulated(events=1500, days=0.1, rate=3, seed=9) as simulator:
         async with running(simulator, tmp_path, once=True) as daemon:
             await daemon.until(daemon.stop.is_set)
             assert daemon.daemon.outcome.left_behind == []
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(1.1)  # A recheck is due a second after the last one.
+        await daemon.until(lambda: len(daemon.truth()) > len(daemon.lines()))
         simulator.faults.settings = {"unknown_cursor": Setting()}
         before = len(daemon.lines())
         async with running(simulator, tmp_path, once=True, overlap="5s") as daemon:

@@ -7,7 +7,7 @@ from bench.planner import FAST, SLOW, Machine, catch_up, histories
 
 def test_eight_requests_at_once_are_nearly_always_under_way() -> None:
     """Goal: 50,000 events at 50 ms a page come at 85 % of what eight requests can bring, and a tenth more requests than full pages would need at most. Method:
-    the simulator's history of a month, walked in virtual time with what a processor and a disk took when they were measured."""
+    the simulator's history of a month, walked in virtual time with what a processor and a disk take on a fast machine."""
     outcome = catch_up(histories(1, 50_000, 30), 31, 0.05, FAST)
     assert outcome.ideal > 0.86
     assert outcome.at_once > 7.7
