@@ -17,6 +17,8 @@ from pathlib import Path
 
 PYTHON = sys.executable
 IDLE_S = 30
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+"""Of the starts and of each catch-up: on shared processors single runs differ by a third."""
 SETTLE_S = 65
 """Past the next pruning, which gives freed memory back."""
 
@@ -124,11 +126,16 @@ def floor(base_url: str, events: int, requests: int = 8) -> Run:
     return measured([PYTHON, "-m", "bench.floor", base_url, str(events), str(requests)], events)
 
 
+def middle(runs: list[Run]) -> Run:
+    """The one of median duration."""
+    return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+
+
 def start_up(run: Callable[[str, int], Run]) -> Run:
-    """What a start costs, up to the end of a first poll of one event: taken off rates."""
+    """What a start costs, up to the end of a first poll of one event: taken off rates. The very first, which makes the bytecode, does not count."""
     process, base_url = simulator(1)
     try:
-        return run(base_url, 1)
+        return middle([run(base_url, 1) for _ in range(ROUNDS + 1)][1:])
     finally:
         process.kill()
         process.wait()
@@ -196,6 +203,12 @@ def backlog() -> None:
     )
 
 
+def span(runs: list[Run], whole: float = 0) -> str:
+    """The least and the most, in events/s or as shares of `whole`."""
+    least, most = min(run.rate for run in runs), max(run.rate for run in runs)
+    return f"{least / whole:.1%} to {most / whole:.1%}" if whole else f"{least:,.0f} to {most:,.0f}"
+
+
 def head(folder: Path) -> int:
     try:
         with closing(sqlite3.connect(f"file:{folder}/state/journal.db?mode=ro", uri=True)) as db:
@@ -206,8 +219,6 @@ def head(folder: Path) -> int:
 
 def main() -> None:
     events = int(os.environ.get("BENCH_EVENTS", "50000"))
-    for run in (catch_up, floor):
-        start_up(run)  # makes the bytecode
     begin, bare_begin = start_up(catch_up), start_up(floor)
     print(
         f"start to the end of the first poll: {begin.seconds:.2f} s, {begin.cpu_s:.2f} s of CPU, {begin.rss_mib:.0f} MiB"
@@ -217,18 +228,25 @@ def main() -> None:
         options = ["--fault", f"latency:value={latency_ms / 1000}"] if latency_ms else []
         process, base_url = simulator(total, *options)
         try:
-            base = floor(base_url, total).without(bare_begin)
-            net = catch_up(base_url, total).without(begin)
+            rounds = [
+                (floor(base_url, total).without(bare_begin), catch_up(base_url, total).without(begin))
+                for _ in range(ROUNDS)
+            ]
         finally:
             process.kill()
             process.wait()
+        bases, nets = ([*runs] for runs in zip(*rounds, strict=True))
+        base, net = middle(bases), middle(nets)
         print(
-            f"{total:7,d} events, {latency_ms:2d} ms a page: {net.rate:8,.0f} events/s, {net.cpu_us:5.1f} us CPU an event, {net.rss_mib:.0f} MiB; "
-            f"floor {base.rate:8,.0f} events/s, {base.cpu_us:5.1f} us; speed {net.rate / base.rate:.2f} of the floor"
+            f"{total:7,d} events, {latency_ms:2d} ms a page: {net.rate:8,.0f} events/s ({span(nets)}), {net.cpu_us:5.1f} us CPU an event, "
+            f"{max(run.rss_mib for run in nets):.0f} MiB; floor {base.rate:8,.0f} events/s, {base.cpu_us:5.1f} us; "
+            f"speed {net.rate / base.rate:.2f} of the floor"
         )
         if latency_ms:
             whole = 8 * 100 / (latency_ms / 1000)
-            print(f"    {net.rate / whole:.1%} of concurrency x 100 / latency; the floor {base.rate / whole:.1%}")
+            print(
+                f"    {net.rate / whole:.1%} of concurrency x 100 / latency ({span(nets, whole)}); the floor {base.rate / whole:.1%}"
+            )
 
     formats(begin)
     idle()
