@@ -11,20 +11,11 @@ from typing import Any
 import botocore.config
 import botocore.session
 
-from tests.integration.child import cached, fetch, free_port, running
+from tests.integration.child import free_port, go_installed, running
 
-VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
+MINIO = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
+"""Two minutes to build, on two cores."""
 USER, PASSWORD = "audit", "audit-password"
-
-
-def program() -> Path:
-    """Built once; three minutes on two cores."""
-    target = f"github.com/minio/minio@{VERSION}"
-
-    def make(folder: Path) -> None:
-        fetch(["go", "install", target], folder, {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(folder)})
-
-    return cached("minio", target, make) / "minio"
 
 
 class Minio:
@@ -49,7 +40,7 @@ class Minio:
             "MINIO_UPDATE": "off",
         }
         command = [
-            str(program()),
+            str(go_installed(MINIO)),
             "server",
             "--quiet",
             "--address",

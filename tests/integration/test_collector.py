@@ -1,6 +1,5 @@
 """The otlp sink against a real OpenTelemetry collector."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,27 +11,15 @@ from streamer.catalog import SEVERITY_NUMBERS
 from streamer.errors import RetryableError
 from streamer.model import Batch
 from streamer.sinks.otlp import OtlpOptions, open_otlp, probe_otlp
-from tests.integration.child import cached, fetch, free_port, running
+from tests.integration.child import free_port, go_built, running
 from tests.receiver import Receiver, batch, context, receiver, says
 
 pytestmark = pytest.mark.integration
 
-SOURCES = Path(__file__).parent / "collector"
-
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    """Built once; a minute on two cores."""
-    recipe = "".join((SOURCES / name).read_text() for name in ("main.go", "go.mod", "go.sum"))
-
-    def make(folder: Path) -> None:
-        fetch(
-            ["go", "build", "-mod=readonly", "-o", str(folder / "collector"), "."],
-            SOURCES,
-            {**os.environ, "CGO_ENABLED": "0"},
-        )
-
-    return cached("collector", recipe, make) / "collector"
+    return go_built("collector", Path(__file__).parent / "collector")
 
 
 @asynccontextmanager

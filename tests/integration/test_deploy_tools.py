@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from streamer.formats import make_format
-from tests.integration.child import cached, debian_root, fetch
+from tests.integration.child import cached, debian_root, fetch, go_installed
 from tests.records import records
 from tests.simulation import KEY, simulated_in_child
 from tests.test_deploy import ALERTS, CHART, DASHBOARD, DEPLOY, ROOT, VALUES, check_stateful_set, values
@@ -51,17 +51,6 @@ def python_tool(requirement: str) -> Path:
         fetch([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), requirement], folder)
 
     return cached(requirement.partition("=")[0], requirement, make)
-
-
-def go_tool(module: str) -> Path:
-    """A program built from its published sources, once."""
-    name = re.sub(r"/v\d+@.*|@.*", "", module).rpartition("/")[2]
-
-    def make(folder: Path) -> None:
-        env = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
-        fetch(["go", "install", module], folder, env)
-
-    return cached(name, module, make) / name
 
 
 def documents(text: str) -> list[dict[str, Any]]:
@@ -166,7 +155,7 @@ def test_compose_follows_the_specification() -> None:
 
 
 def helm(*arguments: str) -> str:
-    return tool([str(go_tool(HELM)), *arguments])
+    return tool([str(go_installed(HELM)), *arguments])
 
 
 def rendered_chart(*values: Path) -> list[dict[str, Any]]:
@@ -227,14 +216,23 @@ def test_another_configuration_is_the_same_pod() -> None:
 
 def test_helm_refuses_values_that_the_schema_refuses() -> None:
     """Goal: the schema is in force; method: a misspelt key."""
-    command = [str(go_tool(HELM)), "template", "x", str(CHART), "--kube-version", "1.33.0", "--set", "image.tagg=1"]
+    command = [
+        str(go_installed(HELM)),
+        "template",
+        "x",
+        str(CHART),
+        "--kube-version",
+        "1.33.0",
+        "--set",
+        "image.tagg=1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "tagg" in done.stderr
 
 
 def kustomize(folder: Path) -> list[dict[str, Any]]:
-    built = ["kubectl", "kustomize"] if shutil.which("kubectl") else [str(go_tool(KUSTOMIZE)), "build"]
+    built = ["kubectl", "kustomize"] if shutil.which("kubectl") else [str(go_installed(KUSTOMIZE)), "build"]
     return documents(tool([*built, str(folder)]))
 
 

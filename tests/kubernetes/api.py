@@ -1,7 +1,6 @@
 """A real kube-apiserver on an etcd of Debian's, on loopback, and what one asks of it."""
 
 import json
-import os
 import ssl
 import subprocess
 import urllib.error
@@ -13,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.certificates import Authority
-from tests.integration.child import cached, debian_root, fetch, free_port, running
+from tests.integration.child import debian_root, free_port, go_built, running
 
 VERSION = "1.35.4"
-SOURCES = Path(__file__).parent / "apiserver"
 BUILD_S = 3600
 ADMIN = "administrator"
 """A bearer token."""
@@ -25,17 +23,11 @@ Document = dict[str, Any]
 
 
 def program() -> Path:
-    """Built once: seven minutes of processor time."""
-    recipe = VERSION + "".join((SOURCES / name).read_text() for name in ("main.go", "go.mod", "go.sum"))
+    """Minutes to build, once."""
     major, minor, _ = VERSION.split(".")
     version = "k8s.io/component-base/version."
-    flags = f"-s -w -X {version}gitVersion=v{VERSION} -X {version}gitMajor={major} -X {version}gitMinor={minor}"
-
-    def make(folder: Path) -> None:
-        command = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags", flags, "-o", str(folder / "apiserver"), "."]
-        fetch(command, SOURCES, {**os.environ, "CGO_ENABLED": "0"}, limit_s=BUILD_S)
-
-    return cached("kube-apiserver", recipe, make) / "apiserver"
+    flags = f"-X {version}gitVersion=v{VERSION} -X {version}gitMajor={major} -X {version}gitMinor={minor}"
+    return go_built("apiserver", Path(__file__).parent / "apiserver", ldflags=flags, limit_s=BUILD_S)
 
 
 class Refused(Exception):

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.docs_fences import ROOT, blocks
-from tests.integration.test_deploy_tools import HELM, go_tool, kinds, kustomize, rendered_chart, tool
+from tests.integration.child import go_installed
+from tests.integration.test_deploy_tools import HELM, kinds, kustomize, rendered_chart, tool
 from tests.kubernetes.api import VERSION, Api, Refused, cluster, kubeconfig
 from tests.test_deploy import CHART, DEPLOY, VALUES
 
@@ -71,7 +72,7 @@ def test_what_the_chart_renders_is_taken(api: Api, name: str) -> None:
 def test_helm_installs_upgrades_and_takes_away(api: Api, tmp_path: Path) -> None:
     """Goal: the chart's life on a server; method: helm itself, and what is there after each step. A value that cannot be changed is not asked for."""
     namespace = api.namespace("by-helm")
-    helm = [str(go_tool(HELM)), "--kubeconfig", str(kubeconfig(api, tmp_path / "kubeconfig")), "-n", namespace]
+    helm = [str(go_installed(HELM)), "--kubeconfig", str(kubeconfig(api, tmp_path / "kubeconfig")), "-n", namespace]
     sets = f"/apis/apps/v1/namespaces/{namespace}/statefulsets"
     tool([*helm, "install", "audit", str(CHART)])
     (before,) = api.ask("GET", sets)["items"]
