@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.ports import free_port
 
 LIMIT_S = 100.0
 """Patience costs nothing where all is well, and a busy machine may need it."""
@@ -30,13 +31,6 @@ def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
 def denied_s(pid: int) -> float:
     """How long it has been ready to run while this machine had no core for it; of its main thread."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from streamer.sources import source_options
 from tests.docs_fences import BLOCKS, PAGES, ROOT, Block
 from tests.docs_reference import commands
 from tests.outage import Hook, id_of, receiving
-from tests.places import free_port, until
+from tests.places import until
+from tests.ports import free_port
 from tests.simulation import simulated_in_child
 
 OTHERS = {"text", "json", "sql", "spl", "kusto", "logql"}

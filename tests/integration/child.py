@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,13 +103,6 @@ def debian_root(name: str, packages: Sequence[str]) -> Path:
         shutil.rmtree(state)
 
     return cached(name, " ".join(packages), make) / "root"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(true: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:

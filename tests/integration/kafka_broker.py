@@ -26,6 +26,7 @@ from confluent_kafka.admin import (
 
 from tests.certificates import Authority
 from tests.integration.child import maven_jars
+from tests.ports import free_port
 
 ARTIFACTS = ("org.apache.kafka:kafka_2.13:4.4.0", "org.slf4j:slf4j-nop:1.7.36")
 USER, PASSWORD = "streamer", "the-password"
@@ -37,14 +38,6 @@ SPAWNER = ThreadPoolExecutor(1)
 JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-
-
 @dataclass
 class Kafka:
     """One broker; `kill` and `start` keep its data and its ports."""
@@ -52,7 +45,7 @@ class Kafka:
     folder: Path
     authority: Authority
     process: subprocess.Popen[bytes] | None = None
-    ports: list[int] = field(default_factory=lambda: free_ports(6))
+    ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(6)])
 
     @property
     def servers(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import botocore.config
 import botocore.session
 
-from tests.integration.child import free_port, go_installed, running
+from tests.integration.child import go_installed, running
+from tests.ports import free_port
 
 MINIO = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
 """Two minutes to build, on two cores."""

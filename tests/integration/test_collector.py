@@ -11,7 +11,8 @@ from streamer.catalog import SEVERITY_NUMBERS
 from streamer.errors import RetryableError
 from streamer.model import Batch
 from streamer.sinks.otlp import OtlpOptions, open_otlp, probe_otlp
-from tests.integration.child import free_port, go_built, running
+from tests.integration.child import go_built, running
+from tests.ports import free_port
 from tests.receiver import Receiver, batch, context, receiver, says
 
 pytestmark = pytest.mark.integration

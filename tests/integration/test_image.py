@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.child import cached, fetch, free_port, running, wait_until
+from tests.integration.child import cached, fetch, running, wait_until
+from tests.ports import free_port
 from tests.simulation import KEY, simulated_in_child
 from tests.test_deploy import DEPLOY, ROOT
 

@@ -17,7 +17,8 @@ from streamer.formats import make_format
 from streamer.model import Batch, Message
 from streamer.sinks.syslog import SyslogOptions, open_syslog
 from tests.certificates import Authority
-from tests.integration.child import debian_root, free_port, running, wait_until
+from tests.integration.child import debian_root, running, wait_until
+from tests.ports import free_port
 from tests.receiver import batch, context
 from tests.records import records
 
@@ -67,10 +68,11 @@ class Rsyslog:
     @contextmanager
     def running(self) -> Iterator[None]:
         command = [str(self._program), "-n", "-f", str(self.folder / "rsyslog.conf"), "-i", str(self.folder / "pid")]
-        with running([*command, "-M", str(self._modules)], self.folder / "log", lambda _: self._listens(), self._env):
+        with running([*command, "-M", str(self._modules)], self.folder / "log", self._listens, self._env):
             yield
 
-    def _listens(self) -> bool:
+    def _listens(self, said: str) -> bool:
+        assert "Could not create" not in said, said
         wanted = {f"{port:04X}" for port in (self.tls, self.tcp)}
         sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         return wanted <= {s[1].partition(":")[2] for s in sockets if s[3] == "0A"}

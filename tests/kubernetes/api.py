@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.certificates import Authority
-from tests.integration.child import debian_root, free_port, go_built, running
+from tests.integration.child import debian_root, go_built, running
+from tests.ports import free_port
 
 VERSION = "1.35.4"
 BUILD_S = 3600
