@@ -71,6 +71,9 @@ class Story:
         self._background = self._mix()
         self._live_types = cycle(TYPES)
         self._live_steps: Steps = iter(())
+        self._besieged = range(0)
+        """Seconds in which an account is being broken into, and half an hour more, and whose it is: a login of its owner would tell of it twice."""
+        self._victim: Person | None = None
 
     def history(self, count: int, start: int, end: int, stamp: Stamp) -> Iterator[tuple[Listing, Event]]:
         """`count` events of [start, end), in the order in which they happened."""
@@ -188,7 +191,9 @@ class Story:
         return person.sessions[0] if self._draw.random() < 0.7 else person.sessions[1]
 
     def _login(self, at: int) -> Step:
-        return Step("login.succeeded", self._session_of(self._anyone(at)))
+        person = self._anyone(at)
+        quiet = at in self._besieged and person is self._victim
+        return Step("logout.succeeded" if quiet else "login.succeeded", self._session_of(person))
 
     def _logout(self, at: int) -> Step:
         return Step("logout.succeeded", self._session_of(self._anyone(at)))
@@ -224,8 +229,12 @@ class Story:
 
     def _chapters_until(self, start: int, end: int) -> list[tuple[int, Step]]:
         """The story so that it ends just before `end`; squeezed where the time is too short for it."""
+        self._victim = self.company.owners[-1]  # as the chapters choose
         steps = list(chapters(self._draw, self.company, end))
         length = steps[-1][0]
         pace = min(1.0, (end - start) * 0.5 / length)
         begin = end - 1 - int(length * pace * 1.05)
-        return [(begin + int(offset * pace), step) for offset, step in steps]
+        told = [(begin + int(offset * pace), step) for offset, step in steps]
+        wrong = [at for at, step in told if step.type == "login.failed"]
+        self._besieged = range(wrong[0], wrong[-1] + 1800)
+        return told
