@@ -48,9 +48,14 @@ def new_key(draw: Draw, company: Company, person: Person, project: Project, at: 
     return key
 
 
+def victim_of(company: Company) -> Person:
+    """Whose account the next story has broken into."""
+    return company.owners[-1]
+
+
 def chapters(draw: Draw, company: Company, at: int) -> Steps:
     """The whole story, about two and a half hours of it. `at`, in Unix seconds, dates what it creates."""
-    victim = company.owners[-1]
+    victim = victim_of(company)
     guard = next((person for person in company.owners if person is not victim), company.people[0])
     joiners = [_recruit(draw, company, at) for _ in range(3)]
     for number, (person, invite) in enumerate(joiners):

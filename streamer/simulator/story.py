@@ -13,7 +13,7 @@ import orjson
 
 from streamer.catalog import TYPES, lookup
 from streamer.model import Event, EventId, Listing
-from streamer.simulator.chapters import Step, Steps, chapters, new_key
+from streamer.simulator.chapters import Step, Steps, chapters, new_key, victim_of
 from streamer.simulator.company import ApiKey, Company, Draw, Person
 from streamer.simulator.payloads import IN_DETAILS, SCOPES, payload_of
 
@@ -56,6 +56,10 @@ def _weekend(at: int) -> bool:
     return (at // 86_400 + 3) % 7 >= 5
 
 
+GUESSED_S = 30 * 60
+"""So long after wrong passwords a login looks as if the right one had been guessed; as the rule login-after-failures has it."""
+
+
 class Story:
     """Tells one company's events; `history` first, then `live`, one at a time, for ever."""
 
@@ -71,9 +75,9 @@ class Story:
         self._background = self._mix()
         self._live_types = cycle(TYPES)
         self._live_steps: Steps = iter(())
-        self._besieged = range(0)
-        """Seconds in which an account is being broken into, and half an hour more, and whose it is: a login of its owner would tell of it twice."""
         self._victim: Person | None = None
+        """Whose account is broken into, in the seconds of `_besieged`. A login of theirs in that time would be told as a second break-in."""
+        self._besieged = range(0)
 
     def history(self, count: int, start: int, end: int, stamp: Stamp) -> Iterator[tuple[Listing, Event]]:
         """`count` events of [start, end), in the order in which they happened."""
@@ -229,12 +233,12 @@ class Story:
 
     def _chapters_until(self, start: int, end: int) -> list[tuple[int, Step]]:
         """The story so that it ends just before `end`; squeezed where the time is too short for it."""
-        self._victim = self.company.owners[-1]  # as the chapters choose
+        self._victim = victim_of(self.company)
         steps = list(chapters(self._draw, self.company, end))
         length = steps[-1][0]
         pace = min(1.0, (end - start) * 0.5 / length)
         begin = end - 1 - int(length * pace * 1.05)
         told = [(begin + int(offset * pace), step) for offset, step in steps]
         wrong = [at for at, step in told if step.type == "login.failed"]
-        self._besieged = range(wrong[0], wrong[-1] + 1800)
+        self._besieged = range(wrong[0], wrong[-1] + GUESSED_S)
         return told

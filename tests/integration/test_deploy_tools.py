@@ -216,16 +216,8 @@ def test_another_configuration_is_the_same_pod() -> None:
 
 def test_helm_refuses_values_that_the_schema_refuses() -> None:
     """Goal: the schema is in force; method: a misspelt key."""
-    command = [
-        str(go_installed(HELM)),
-        "template",
-        "x",
-        str(CHART),
-        "--kube-version",
-        "1.33.0",
-        "--set",
-        "image.tagg=1",
-    ]
+    arguments = ["template", "x", str(CHART), "--kube-version", "1.33.0", "--set", "image.tagg=1"]
+    command = [str(go_installed(HELM)), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "tagg" in done.stderr
