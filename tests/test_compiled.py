@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SUITES = (
-    "cef_leef", "decode", "ecs", "entries", "formats", "geo", "intake", "line", "meaning", "networks", "ocsf", "openai_audit_logs", "rhythm", "routing",
+    "cef_leef", "decode", "decode_anything", "ecs", "entries", "formats", "geo", "intake", "line", "meaning", "networks", "ocsf", "openai_audit_logs", "rhythm", "routing",
     "rules", "slices",
 )  # fmt: skip
 
